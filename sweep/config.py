@@ -1,0 +1,195 @@
+"""What one point of the sweep is. Dataclasses own types, units and checks; the YAML in conf/ owns choices.
+
+Nothing here knows models or data sets: names are looked up in their own tables (models.MODELS,
+data.DATASETS, source.SOURCES), whose modules make the checks that need them.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class UserError(ValueError):
+    """What arrived, what is allowed, what to change: one line, shown without a traceback."""
+
+
+class Unit(StrEnum):
+    stage = "stage"
+    block = "block"
+
+
+class BatchNorm(StrEnum):
+    frozen = "frozen"
+    track = "track"
+
+
+class Case(StrEnum):
+    auto = "auto"
+    similar_fewer = "similar_fewer"
+    similar_more = "similar_more"
+    dissimilar = "dissimilar"
+    unknown = "unknown"
+
+
+class Schedule(StrEnum):
+    constant = "constant"
+    cosine = "cosine"
+
+
+@dataclass
+class ModelConfig:
+    name: str = "resnet18"
+
+
+@dataclass
+class SourceConfig:
+    name: str = "glyphs_latin"
+
+
+@dataclass
+class DataConfig:
+    name: str = "glyphs_digits"
+    root: str | None = None  # folder, for data on disk
+    image_size: int | None = None  # pixels, square; null = the source's own
+    case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
+    per_class: int | None = None  # training images of each class, drawn by the member's seed; null = all
+    limit_train: int | None = None  # training images in all, class shares kept, drawn by the member's seed
+    val_fraction: float = 0.2  # of the training images, for choosing the learning rate and the depth
+    test_fraction: float = 0.2  # only where the data has no test split of its own
+    seed: int = 0  # fixes the splits, the same for every member
+
+
+@dataclass
+class FreezeConfig:
+    unit: Unit = Unit.stage
+    batchnorm: BatchNorm = BatchNorm.frozen
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = "adamw"
+    lr: Any = 0.001  # a number or a list; the best of a list is chosen on validation, for every seed
+    momentum: float = 0.9  # sgd only
+    weight_decay: float = 0.01
+    schedule: Schedule = Schedule.cosine
+
+
+@dataclass
+class CacheConfig:
+    max_gb: float = 4.0  # prefix outputs that a job may hold; more than that is recomputed per batch
+
+
+@dataclass
+class Config:
+    name: str = "sweep"  # results go to outputs/<name>
+    pretrained: bool = True
+    freeze_depth: int = 0  # blocks
+    seeds: Any = 3  # a count or a list
+    epochs: int = 4
+    batch_size: int = 50  # images
+    device: str = "auto"
+    force: bool = False
+    model: ModelConfig = field(default_factory=ModelConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    @property
+    def seed_list(self) -> list[int]:
+        """Return the seeds: `3` means 0, 1, 2."""
+        return list(self.seeds) if isinstance(self.seeds, list) else list(range(self.seeds))
+
+    @property
+    def lr_list(self) -> list[float]:
+        """Return the learning rates, ascending."""
+        rates = self.optimizer.lr if isinstance(self.optimizer.lr, list) else [self.optimizer.lr]
+        return sorted(float(rate) for rate in rates)
+
+
+# Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
+# identity either: each seed has its own file, so asking for two more seeds trains two.
+NOT_IDENTITY = ("name", "seeds", "device", "force", "cache")
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Return the settings that the result depends on, as plain JSON values."""
+    settings = dataclasses.asdict(config)
+    for key in NOT_IDENTITY:
+        del settings[key]
+    settings["optimizer"]["lr"] = config.lr_list
+    return settings
+
+
+def digest(value: Any) -> str:
+    """Return 12 hexadecimal digits that name a JSON value by its content."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def unknown(setting: str, value: str, allowed: Iterable[str]) -> UserError:
+    """Return the error for a name that no table has, with the nearest name that one does."""
+    names = list(allowed)
+    near = difflib.get_close_matches(value, names, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UserError(f"{setting}={value}: unknown; use one of {', '.join(names)}{hint}")
+
+
+def check(config: Config) -> None:
+    """Raise UserError at the first setting that cannot be right, whatever the model and the data are."""
+    if not config.name or any(part in {"", ".", ".."} for part in config.name.split("/")):
+        raise UserError(f"name={config.name}: results go to outputs/<name>; use a plain name such as name=mine")
+    _check_list("seeds", config.seeds, _is_seed, "a count such as 3 or a list such as [0,1,2]")
+    _check_list("optimizer.lr", config.optimizer.lr, _is_rate, "a positive number or a list of them")
+    if not isinstance(config.seeds, list) and config.seeds < 1:
+        raise UserError(f"seeds={config.seeds}: use a count of at least 1, or a list such as [0,1,2]")
+    _at_least("epochs", config.epochs, 1)
+    _at_least("batch_size", config.batch_size, 2, "BatchNorm cannot normalise a single image")
+    _at_least("freeze_depth", config.freeze_depth, 0)
+    _at_least("data.seed", config.data.seed, 0)
+    for key in ("image_size", "per_class", "limit_train"):
+        value = getattr(config.data, key)
+        if value is not None:
+            _at_least(f"data.{key}", value, 1)
+    if config.data.per_class is not None and config.data.limit_train is not None:
+        raise UserError("data.per_class and data.limit_train both given; use one of them, set the other to null")
+    for key in ("val_fraction", "test_fraction"):
+        value = getattr(config.data, key)
+        if not 0 < value < 1:
+            raise UserError(f"data.{key}={value}: use a share between 0 and 1, such as 0.2")
+    if config.optimizer.name not in ("sgd", "adamw"):
+        raise unknown("optimizer.name", config.optimizer.name, ("sgd", "adamw"))
+    if not 0 <= config.optimizer.momentum < 1:
+        raise UserError(f"optimizer.momentum={config.optimizer.momentum}: use a number in [0, 1)")
+    if not config.optimizer.weight_decay >= 0:
+        raise UserError(f"optimizer.weight_decay={config.optimizer.weight_decay}: use 0 or more")
+    if not config.cache.max_gb >= 0:
+        raise UserError(f"cache.max_gb={config.cache.max_gb}: use a size in gigabytes, 0 to keep nothing")
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_rate(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0
+
+
+def _check_list(setting: str, value: Any, valid: Any, allowed: str) -> None:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(valid(item) for item in values):
+        raise UserError(f"{setting}={value}: use {allowed}")
+    if len(set(values)) != len(values):
+        raise UserError(f"{setting}={value}: the same value twice; list each once")
+
+
+def _at_least(setting: str, value: int, least: int, why: str = "") -> None:
+    if value < least:
+        raise UserError(f"{setting}={value}: use {least} or more" + (f" ({why})" if why else ""))

@@ -1,0 +1,333 @@
+"""Tasks: where images come from, and how they are split. Plain numpy; nothing here needs torch."""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from sweep import glyphs
+from sweep.config import Case, DataConfig, UserError, digest, unknown
+from sweep.seeds import stream
+
+Labels = npt.NDArray[np.int64]  # (N,)
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Split:
+    images: glyphs.Images  # (N, 3, S, S) uint8
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Task:
+    """A target data set with its three splits; validation and test are the same for every member."""
+
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One entry of DATASETS.
+
+    read returns (train, test), where test is None if the data has no split of its own.
+    classes, check and fingerprint answer before any image is read; fingerprint changes when the images do.
+    """
+
+    read: Callable[[DataConfig, int], tuple[Split, Split | None]]
+    classes: Callable[[DataConfig], tuple[str, ...]]
+    fingerprint: Callable[[DataConfig], Any]
+    cases: dict[str, Case] = field(default_factory=dict)  # the rule's case, by source, where it is known
+
+
+def check(config: DataConfig) -> None:
+    """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
+    if config.name not in DATASETS:
+        raise unknown("data.name", config.name, DATASETS)
+    names = DATASETS[config.name].classes(config)
+    if len(names) < 2:
+        raise UserError(f"data={config.name}: only one class ({', '.join(names)}); at least two are needed")
+    if config.limit_train is not None and config.limit_train < len(names):
+        raise UserError(
+            f"data.limit_train={config.limit_train}: {len(names)} classes need at least one image each; "
+            f"use {len(names)} or more"
+        )
+
+
+def case(config: DataConfig, source: str, source_classes: int) -> Case:
+    """Return the rule's case of this task: as declared, else as known for embedded tasks, else unknown."""
+    n_classes = len(DATASETS[config.name].classes(config))
+    declared = config.case
+    if declared is Case.auto:
+        return DATASETS[config.name].cases.get(source, Case.unknown)
+    fewer = n_classes < source_classes
+    if declared in (Case.similar_fewer, Case.similar_more) and fewer != (declared is Case.similar_fewer):
+        right = Case.similar_fewer if fewer else Case.similar_more
+        raise UserError(
+            f"data.case={declared}: {config.name} has {n_classes} classes and source {source} has "
+            f"{source_classes}; use {right}, dissimilar or auto"
+        )
+    return declared
+
+
+@functools.lru_cache(maxsize=2)
+def load(config_items: tuple[tuple[str, Any], ...], image_size: int) -> Task:
+    """Return the task; its three splits depend on data.seed alone, never on a member's seed.
+
+    config_items: the fields of a DataConfig, as a hashable tuple (see items()), so that the points of one process
+    share what was decoded.
+    raises: UserError for unreadable images (by name) and for classes too small to be split.
+    """
+    config = DataConfig(**dict(config_items))
+    dataset = DATASETS[config.name]
+    classes = dataset.classes(config)
+    train, test = dataset.read(config, image_size)
+    if test is None:
+        rest, held = _hold_out(train.labels, config.test_fraction, stream(config.seed, "test split"), classes)
+        train, test = _take(train, rest), _take(train, held)
+    rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), classes)
+    return Task(classes, _take(train, rest), _take(train, held), test)
+
+
+def items(config: DataConfig) -> tuple[tuple[str, Any], ...]:
+    """Return the fields that decide what load() returns; case and limits do not."""
+    loose = {"case": Case.auto, "per_class": None, "limit_train": None}
+    return tuple((key, loose.get(key, value)) for key, value in sorted(vars(config).items()))
+
+
+def subsample(config: DataConfig, labels: Labels, seed: int, classes: tuple[str, ...]) -> Labels:
+    """Return the sorted indices of the training images that a member with this seed sees.
+
+    data.per_class takes that many of each class; data.limit_train that many in all, keeping the class shares
+    (largest remainder, at least one each); neither takes all.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if config.per_class is not None:
+        if counts.min() < config.per_class:
+            raise UserError(
+                f"data.per_class={config.per_class}: class {classes[counts.argmin()]} has only {counts.min()} "
+                f"training images after the validation split; use {counts.min()} or fewer"
+            )
+        quota = np.full(len(classes), config.per_class)
+    elif config.limit_train is not None:
+        if config.limit_train > len(labels):
+            raise UserError(
+                f"data.limit_train={config.limit_train}: {config.name} has {len(labels)} training images after "
+                f"the validation split; use {len(labels)} or fewer, or null for all"
+            )
+        quota = _shares(counts, config.limit_train)
+    else:
+        return np.arange(len(labels))
+    order = stream(seed, "subsample").permutation(len(labels))
+    chosen = [order[labels[order] == label][: quota[label]] for label in range(len(classes))]
+    return np.sort(np.concatenate(chosen))
+
+
+def _shares(counts: Labels, total: int) -> Labels:
+    exact = total * counts / counts.sum()
+    quota: Labels = np.maximum(1, np.floor(exact).astype(np.int64))
+    while quota.sum() < total:
+        quota[np.argmax(np.where(quota < counts, exact - quota, -np.inf))] += 1
+    while quota.sum() > total:  # classes lifted to one image took more than there was
+        quota[np.argmax(np.where(quota > 1, quota - exact, -np.inf))] -= 1
+    return quota
+
+
+def _take(split: Split, index: Labels) -> Split:
+    return Split(split.images[index], split.labels[index])
+
+
+def _hold_out(
+    labels: Labels, fraction: float, rng: np.random.Generator, classes: tuple[str, ...]
+) -> tuple[Labels, Labels]:
+    """Return (rest, held): sorted indices, the same fraction of every class held out, at least one image."""
+    order = rng.permutation(len(labels))
+    held = []
+    for label, name in enumerate(classes):
+        members = order[labels[order] == label]
+        count = max(1, round(fraction * len(members)))
+        if count >= len(members):
+            raise UserError(
+                f"class {name} has {len(members)} image(s) to share between training and the held-out "
+                f"{fraction:g}; add images, or remove the class"
+            )
+        held.append(members[:count])
+    out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def _resize(images: glyphs.Images, size: int) -> glyphs.Images:
+    if images.shape[-1] == size:
+        return images
+    square = [
+        Image.fromarray(image.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BICUBIC) for image in images
+    ]
+    return np.stack([np.asarray(image).transpose(2, 0, 1) for image in square])
+
+
+# --- rendered here --------------------------------------------------------------------------------------------
+
+
+def _alphabet(alphabet: str, pool: int, test: int, cases: dict[str, Case]) -> Dataset:
+    """Return the entry of a task of characters: `pool` images a class to train and validate on, `test` to test."""
+
+    def read(config: DataConfig, size: int) -> tuple[Split, Split | None]:
+        pairs = [glyphs.characters(alphabet, n, split) for n, split in ((pool, "train"), (test, "test"))]
+        first, second = (Split(_resize(images, size), labels) for images, labels in pairs)
+        return first, second
+
+    return Dataset(read, lambda _: tuple(alphabet), lambda _: [glyphs.VERSION, alphabet, pool, test], cases)
+
+
+def _read_gratings(config: DataConfig, size: int) -> tuple[Split, Split | None]:
+    pairs = [glyphs.gratings(50, split) for split in ("train", "test")]
+    first, second = (Split(_resize(images, size), labels) for images, labels in pairs)
+    return first, second
+
+
+# --- scikit-learn's handwriting -------------------------------------------------------------------------------
+
+
+def _read_digits(config: DataConfig, size: int) -> tuple[Split, Split | None]:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    grey = np.round(data.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
+    images = np.repeat(grey[:, None], 3, axis=1)
+    return Split(_resize(images, size), data.target.astype(np.int64)), None
+
+
+# --- images in folders ----------------------------------------------------------------------------------------
+
+
+def _folder_classes(config: DataConfig) -> tuple[str, ...]:
+    return _listing(config.root)[0]
+
+
+def _folder_fingerprint(config: DataConfig) -> str:
+    """Return a digest of every file's relative path, size and time: cheap, and any edit changes it."""
+    root = Path(config.root or "")
+    rows = []
+    for path, _ in (entry for split in _listing(config.root)[1].values() for entry in split):
+        stat = path.stat()
+        rows.append([str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns])
+    return digest(rows)
+
+
+@functools.lru_cache(maxsize=8)
+def _listing(root: str | None) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
+    """Return the class names and {split: [(file, label), ...]}; a folder without train/ has the one split "all"."""
+    layout = "one subfolder of images per class, or train/ and test/ with one each"
+    if not root:
+        raise UserError(f"data.root is not set: data=image_folder needs data.root=path/to/images ({layout})")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.root={root}: no such folder; it must hold {layout}")
+    if (folder / "train").is_dir() != (folder / "test").is_dir():
+        there, absent = ("train", "test") if (folder / "train").is_dir() else ("test", "train")
+        raise UserError(f"data.root={root}: has {there}/ but no {absent}/; use {layout}")
+    splits = {name: folder / name for name in ("train", "test")} if (folder / "train").is_dir() else {"all": folder}
+    names = {split: _subfolders(path) for split, path in splits.items()}
+    classes = next(iter(names.values()))
+    if not classes:
+        raise UserError(f"data.root={root}: no class folders; use {layout}")
+    for split, found in names.items():
+        if found != classes:
+            differing = sorted(set(found) ^ set(classes))
+            raise UserError(f"data.root={root}: {split}/ and train/ differ in classes: {', '.join(differing[:5])}")
+    files = {
+        split: [(file, label) for label, name in enumerate(classes) for file in _images_below(path / name)]
+        for split, path in splits.items()
+    }
+    for split, entries in files.items():
+        empty = set(range(len(classes))) - {label for _, label in entries}
+        if empty:
+            where = splits[split] / classes[min(empty)]
+            raise UserError(f"data.root={root}: no images in {where}; add some ({', '.join(EXTENSIONS)}) or remove it")
+    return classes, files
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found = [
+        Path(parent) / name
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(EXTENSIONS) and name[0] != "."
+    ]
+    return sorted(found)
+
+
+def _read_folder(config: DataConfig, size: int) -> tuple[Split, Split | None]:
+    _, files = _listing(config.root)
+    bad: list[str] = []
+    splits = {}
+    for split, entries in files.items():
+        images = np.empty((len(entries), 3, size, size), np.uint8)
+
+        def decode(number: int, entries=entries, images=images) -> None:  # type: ignore[no-untyped-def]
+            try:
+                images[number] = _decode(entries[number][0], size)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                bad.append(f"{entries[number][0]} ({' '.join(str(error).split())})")
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL releases the lock while it decodes
+            list(pool.map(decode, range(len(entries))))
+        splits[split] = Split(images, np.array([label for _, label in entries], np.int64))
+    if bad:
+        shown = "; ".join(sorted(bad)[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise UserError(f"data.root={config.root}: {len(bad)} unreadable image(s), repair or remove them: {shown}")
+    if "all" in splits:
+        return splits["all"], None
+    return splits["train"], splits["test"]
+
+
+def _decode(path: Path, size: int) -> glyphs.Images:
+    """Return the image as (3, size, size): upright, shorter side scaled to size, centre kept, white behind alpha."""
+    with warnings.catch_warnings(), Image.open(path) as file:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors
+        image: Image.Image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
+            wide = np.asarray(image).astype(np.int64)
+            image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
+        if image.size != (size, size):
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        return np.asarray(image).transpose(2, 0, 1)
+
+
+DATASETS: dict[str, Dataset] = {
+    "glyphs_digits": _alphabet(glyphs.DIGITS, 50, 50, {"glyphs_latin": Case.similar_fewer}),
+    "glyphs_greek_cyrillic": _alphabet(glyphs.GREEK_CYRILLIC, 25, 20, {"glyphs_latin": Case.similar_more}),
+    "textures": Dataset(
+        _read_gratings,
+        lambda _: glyphs.grating_names(),
+        lambda _: glyphs.VERSION,
+        {"glyphs_latin": Case.dissimilar},
+    ),
+    "digits": Dataset(
+        _read_digits,
+        lambda _: tuple("0123456789"),
+        lambda _: "scikit-learn load_digits",
+        {"glyphs_latin": Case.similar_fewer},
+    ),
+    "image_folder": Dataset(_read_folder, _folder_classes, _folder_fingerprint),
+}

@@ -1,0 +1,100 @@
+"""Frozen means frozen: the network cut at a depth, and the certificate that its prefix did not change."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sweep.config import BatchNorm
+
+_BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Normalize(nn.Module):
+    """Turn uint8 images into the floats that the source's weights expect; it has nothing to train or freeze."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(-1, 1, 1)), persistent=False)
+        self.register_buffer("offset", torch.tensor(mean).div(torch.tensor(std)).view(-1, 1, 1), persistent=False)
+        self.scale: Tensor
+        self.offset: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float() * self.scale - self.offset  # (N, 3, S, S), uint8 to float
+
+
+class Network(nn.Module):
+    """Normalisation, frozen prefix, trainable suffix.
+
+    The prefix gets no gradient and stays in evaluation mode, dropout and BatchNorm included, whatever mode the
+    network is in. With batchnorm=track its BatchNorms normalise by the batch and move their running statistics while
+    the network trains; their weights still do not change.
+
+    >>> from sweep import models
+    >>> state = models.random_state("resnet18", image_size=32, seed=0)
+    >>> parts, head = models.blocks(models.build("resnet18", state, 10, 32, head_seed=0), "resnet18", "stage")
+    >>> network = Network(Normalize([0.5] * 3, [0.5] * 3), parts, head, depth=2, batchnorm=BatchNorm.frozen)
+    >>> network.encode(torch.zeros(7, 3, 32, 32, dtype=torch.uint8)).shape
+    torch.Size([7, 64, 8, 8])
+    """
+
+    def __init__(
+        self,
+        normalize: Normalize,
+        blocks: Sequence[nn.Module],
+        head: nn.Module,
+        depth: int,
+        batchnorm: BatchNorm,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.prefix = nn.Sequential(*blocks[:depth])
+        self.suffix = nn.Sequential(*blocks[depth:], head)
+        self.track = batchnorm is BatchNorm.track and any(isinstance(m, _BATCHNORMS) for m in self.prefix.modules())
+        for parameter in self.prefix.parameters():
+            parameter.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "Network":
+        super().train(mode)
+        self.prefix.eval()
+        if self.track and mode:
+            for module in self.prefix.modules():
+                if isinstance(module, _BATCHNORMS):
+                    module.train()
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the suffix's input.
+
+        images: (N, 3, S, S) uint8. returns: (N, ...) float, the last frozen block's output, without gradient.
+        """
+        with torch.no_grad():
+            out: Tensor = self.prefix(self.normalize(images))
+        return out
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes) of uint8 images (N, 3, S, S)."""
+        logits: Tensor = self.suffix(self.encode(images))
+        return logits
+
+    def frozen_tensors(self) -> list[Tensor]:
+        """Return what must not change: the prefix's parameters, and its buffers unless they are tracked."""
+        buffers = [] if self.track else list(self.prefix.buffers())
+        return [*self.prefix.parameters(), *buffers]
+
+    def count(self) -> tuple[int, int]:
+        """Return (trainable, frozen) numbers of parameters."""
+        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return trainable, sum(p.numel() for p in self.parameters()) - trainable
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """Return 16 hexadecimal digits that change with any bit of any tensor, its shape or its place in the order."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()[:16]

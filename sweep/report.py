@@ -1,0 +1,295 @@
+"""Table, summary, figures and verdict from the records of one multirun. Needs no torch.
+
+`python -m sweep.report outputs/<name>` makes all of it again.
+"""
+
+import argparse
+import dataclasses
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from sweep import record, table, verdict
+from sweep.verdict import Verdict
+
+FIGURE = "accuracy_by_depth"
+HOW_TO_READ = """\
+Test accuracy in %, mean ± half the 95 % interval of the mean over seeds (Student's t). `frozen` is freeze_depth of all
+blocks; `kept` marks the deepest depth whose mean is within the margin of the best; `gain` is pretrained less random
+weights at the same depth. With random weights, a depth above 0 is the control of frozen random features. The learning
+rate was chosen on validation data for each seed; the test split was read once, for the chosen one. `s/epoch` is
+training time without evaluation, pretrained then random."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One combination of the settings that the sweep varies beside task, pretrained and freeze_depth."""
+
+    label: str  # "" if there is only one
+    summary: pd.DataFrame
+    verdict: Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What build() wrote. text: what the terminal shows. missing: one line for each result that is not there."""
+
+    text: str
+    missing: list[str]
+
+
+def build(root: Path) -> Report:
+    """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md and figures/ under root.
+
+    raises: FileNotFoundError if root holds no multirun.
+    """
+    rows = table.collect(root)
+    varied = table.variants(root)
+    whole = table.summary(rows, varied)
+    missing = table.missing(rows)
+    variants = list(_variants(rows, whole, varied))
+
+    _write_csv(root / "table.csv", rows)
+    _replace(root / "table.parquet", rows.to_parquet)
+    _write_csv(root / "curves.csv", table.curves(root))
+    _write_csv(root / "summary.csv", whole)
+    record.write_json(root / "verdict.json", _verdict_json(variants, missing))
+    figures = _draw(root / "figures", variants)
+    tables = [(variant, comparison(variant)) for variant in variants]
+    record.write_text(root / "report.md", _markdown(root.resolve().name, rows, tables, figures, missing))
+    return Report(_terminal(tables, missing), missing)
+
+
+def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str]) -> Iterator[Variant]:
+    if not varied:
+        yield Variant("", whole, verdict.judge(table.accuracies(rows), table.missing(rows)))
+        return
+    for values, part in rows.groupby(varied, sort=False, dropna=False):
+        chosen = whole[(whole[varied].astype(str) == [str(value) for value in values]).all(axis=1)]
+        label = ", ".join(f"{key}={value}" for key, value in zip(varied, values, strict=True))
+        yield Variant(label, chosen, verdict.judge(table.accuracies(part), table.missing(part)))
+
+
+def comparison(variant: Variant) -> list[dict[str, str]]:
+    """Return the table that a reader compares: a row per task and depth, test accuracy in %, mean +- 95 % interval."""
+    lines = []
+    for (task, case, depth), cell in variant.summary.groupby(["task", "case", "freeze_depth"], sort=False):
+        arms = {bool(row["pretrained"]): row for _, row in cell.iterrows()}
+        kept = variant.verdict.kept_depth.get(str(task)) == depth
+        line = {"task": str(task), "case": str(case), "frozen": f"{depth}/{cell['n_blocks'].iloc[0]}"}
+        if variant.summary["pretrained"].eq(True).any():
+            line["pretrained"] = _accuracy(arms.get(True)) + (" kept" if kept else "")
+        if variant.summary["pretrained"].eq(False).any():
+            line["random"] = _accuracy(arms.get(False))
+        if True in arms and False in arms:
+            gain = 100 * (arms[True]["mean"] - arms[False]["mean"])
+            line["gain"] = f"{gain:+.1f}" if np.isfinite(gain) else ""
+        counts = sorted({str(int(row["n"])) for row in arms.values()})
+        line["seeds"] = "/".join(counts)
+        line["s/epoch"] = " ".join(f"{row['seconds_per_epoch']:.3f}" for row in arms.values())
+        lines.append(line)
+    return lines
+
+
+def _accuracy(row: Any) -> str:
+    if row is None or not np.isfinite(row["mean"]):
+        return "missing"
+    half = row["high"] - row["mean"]
+    return f"{100 * row['mean']:.1f}" + (f" ± {100 * half:.1f}" if np.isfinite(half) else "")
+
+
+def sentences(judged: Verdict) -> str:
+    """Return the verdict in two sentences: what was kept, and what that says of the rule."""
+    kept = ", ".join(f"{depth} on {task}" for task, depth in judged.kept_depth.items())
+    points = f"{100 * judged.margin:g} point" + ("" if judged.margin == 0.01 else "s")
+    first = (
+        f"Blocks that can stay frozen at a cost of at most {points}: {kept}." if kept else "No depth can be compared."
+    )
+    return f"{first}\nThe rule of thumb: {judged.decision}; {judged.reason}."
+
+
+def _terminal(tables: list[tuple[Variant, list[dict[str, str]]]], missing: list[str]) -> str:
+    out = []
+    for variant, lines in tables:
+        if variant.label:
+            out.append(f"{variant.label}\n")
+        # No colour, no dependence on the terminal's width: what is printed can be pasted and compared.
+        out.append(tabulate(lines, headers="keys", disable_numparse=True) + "\n")
+        out.append(sentences(variant.verdict) + "\n")
+    out.append("Test accuracy in %, mean ± 95 % interval over seeds (Student's t); kept = deepest within the margin.")
+    if missing:
+        out.append("Missing:\n" + "\n".join(f"  {line}" for line in missing))
+    return "\n".join(out)
+
+
+def _markdown(
+    name: str,
+    rows: pd.DataFrame,
+    tables: list[tuple[Variant, list[dict[str, str]]]],
+    figures: dict[str, Path],
+    missing: list[str],
+) -> str:
+    first = rows[rows["selected"]].iloc[0] if rows["selected"].any() else rows.iloc[0]
+    out = [f"# {name}", ""]
+    for variant, lines in tables:
+        if variant.label:
+            out += [f"## {variant.label}", ""]
+        out += [sentences(variant.verdict).replace("\n", " "), ""]
+        out += [tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True), ""]
+        out += [f"![Test accuracy against frozen blocks](figures/{figures[variant.label].name})", ""]
+    out += [
+        "## How to read this",
+        "",
+        HOW_TO_READ,
+        "",
+        "## Missing",
+        "",
+        *([f"- {line}" for line in missing] or ["Nothing: every point of the sweep has its result."]),
+        "",
+        "## Setting",
+        "",
+    ]
+    counted = [
+        f"{task} {part['n_train'].dropna().astype(int).unique().tolist()}"
+        for task, part in rows.groupby("task", sort=False)
+    ]
+    facts = {
+        "source": ", ".join(rows["source"].unique()),
+        "model": ", ".join(rows["model"].unique()),
+        "image size, pixels": ", ".join(map(str, rows["image_size"].unique())),
+        "BatchNorm of frozen blocks": ", ".join(rows["batchnorm"].unique()),
+        "training images per seed": ", ".join(counted),
+        "epochs, batch size": f"{first['epochs']}, {first['batch_size']}",
+        "learning rates": ", ".join(f"{lr:g}" for lr in sorted(rows["lr"].dropna().unique())) or "none recorded",
+        "seeds": ", ".join(map(str, sorted(rows["seed"].unique()))),
+        "device": first["device"],
+        "versions": first["versions"],
+        "code": first["git_commit"],
+    }
+    out += [f"- {key}: {value}" for key, value in facts.items()]
+    return "\n".join(out) + "\n"
+
+
+def _verdict_json(variants: list[Variant], missing: list[str]) -> dict[str, Any]:
+    parts = [{"variant": each.label, **dataclasses.asdict(each.verdict)} for each in variants]
+    if len(parts) == 1:
+        return {key: value for key, value in parts[0].items() if key != "variant"}
+    summed = Verdict("untested", f"{len(parts)} variants, one verdict each", missing=missing)
+    return {**dataclasses.asdict(summed), "variants": parts}
+
+
+def _draw(folder: Path, variants: list[Variant]) -> dict[str, Path]:
+    """Draw one figure per variant; return the files by label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for variant in variants:
+        plain = "".join(char if char.isalnum() or char in "=._-" else "_" for char in variant.label)
+        path = folder / (FIGURE + (f"-{plain}" if plain else "") + ".png")
+        _figure(variant, path)
+        files[variant.label] = path
+    for old in set(folder.glob(f"{FIGURE}*.png")) - set(files.values()):  # of an earlier sweep under this name
+        old.unlink()
+    return files
+
+
+def _figure(variant: Variant, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    whole = variant.summary
+    tasks = list(whole["task"].unique())
+    columns = min(3, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_axis_off()
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        part = whole[whole["task"] == task]
+        # Told apart by line, marker and fill, so that colour is not needed.
+        for pretrained, label, style in (
+            (True, "pretrained", {"color": "#08519c", "marker": "o", "linestyle": "-"}),
+            (False, "random weights", {"color": "#7f7f7f", "marker": "s", "linestyle": "--", "mfc": "white"}),
+        ):
+            arm = part[part["pretrained"].astype(bool) == pretrained]
+            if arm["mean"].notna().any():
+                half = (arm["high"] - arm["mean"]).to_numpy(float)
+                axis.errorbar(
+                    arm["freeze_depth"],
+                    100 * arm["mean"],
+                    yerr=100 * np.nan_to_num(half),
+                    label=label,
+                    capsize=3,
+                    **style,
+                )
+        kept = variant.verdict.kept_depth.get(task)
+        if kept is not None:
+            here = part[part["pretrained"].astype(bool) & (part["freeze_depth"] == kept)]
+            axis.plot(
+                here["freeze_depth"],
+                100 * here["mean"],
+                "*",
+                color="black",
+                markersize=15,
+                label="kept depth",
+                zorder=5,
+            )
+        axis.set_title(f"{task}\n({str(part['case'].iloc[0]).replace('_', ', ')})", fontsize=10)
+        axis.set_xticks(sorted(part["freeze_depth"].unique()))
+        axis.set_xlim(-0.4, part["n_blocks"].iloc[0] + 0.4)
+        axis.set_xlabel(f"frozen blocks (of {part['n_blocks'].iloc[0]})")
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axis.set_axisbelow(True)
+    axes[0][0].set_ylabel("test accuracy, %")
+    handles = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    if variant.label:
+        figure.suptitle(variant.label, fontsize=10)
+    _replace(path, lambda target: figure.savefig(target, format="png", dpi=150, metadata={"Software": None}))
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n")
+    record.write_text(path, buffer.getvalue())
+
+
+def _replace(path: Path, write: Any) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep.report",
+        description="Make table, summary, figures and verdict again from the records of a multirun.",
+    )
+    parser.add_argument("folder", type=Path, help="outputs/<name>")
+    options = parser.parse_args(argv)
+    try:
+        report = build(options.folder)
+    except FileNotFoundError:
+        parser.exit(
+            2,
+            f"error: {options.folder}: no sweep.json there; give the folder of a multirun, such as outputs/sweep\n",
+        )
+    print(report.text)
+    sys.exit(1 if report.missing else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Records to tables: one tidy row per member, and a summary per task and depth. No torch."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweep import record, verdict
+from sweep.record import Record
+
+# Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
+CELL = ["task", "case", "pretrained", "freeze_depth"]
+
+
+def write_manifest(root: Path, points: list[dict[str, Any]]) -> None:
+    """Write which points the last multirun has: the report covers exactly these.
+
+    points: dicts of job, seeds, common (the columns that all records of a point share) and varied (the settings that
+    differ over the points, beyond task, pretrained and freeze_depth).
+    """
+    record.write_json(root / "sweep.json", {"results_version": record.RESULTS_VERSION, "points": points})
+
+
+def read_manifest(root: Path) -> list[dict[str, Any]]:
+    """Return the points of the last multirun; raise FileNotFoundError if root has none."""
+    content = record.read_json(root / "sweep.json")
+    if content is None:
+        raise FileNotFoundError(root / "sweep.json")
+    points: list[dict[str, Any]] = content["points"]
+    return points
+
+
+def collect(root: Path) -> pd.DataFrame:
+    """Return the tidy table: one row per member, one row with its status for every seed without a result.
+
+    Columns: those of record.Record less curves and certificate, the sweep's name first, and one column per varied
+    setting. Rows are in the manifest's order, then by seed and learning rate.
+    """
+    rows: list[dict[str, Any]] = []
+    for point in read_manifest(root):
+        folder = record.job_folder(root, point["job"])
+        for seed in point["seeds"]:
+            for member in record.read_members(folder, seed) or [_absent(point, seed, folder)]:
+                # The case is declared, not measured by the run: the manifest's is the current one.
+                row = dataclasses.asdict(member) | point["common"] | point["varied"]
+                rows.append({"name": root.resolve().name} | row)
+    table = pd.DataFrame(rows)
+    # A column that happens to be empty keeps its type, so that files of different sweeps fit together.
+    kinds: dict[str, Any] = {"int": "Int64", "float": "float64", "str": "string"}
+    for column in dataclasses.fields(Record):
+        kind = kinds.get(str(column.type).removesuffix(" | None"))
+        if kind:
+            table[column.name] = table[column.name].astype(kind)
+    table["versions"] = table["versions"].map(lambda versions: json.dumps(versions, sort_keys=True))
+    table["selected"] = table["selected"].eq(True)
+    return table.drop(columns=["curves", "certificate"])
+
+
+def _absent(point: dict[str, Any], seed: int, folder: Path) -> Record:
+    error = record.read_failure(folder)
+    return Record(job=point["job"], status="failed" if error else "missing", seed=seed, error=error, **point["common"])
+
+
+def curves(root: Path) -> pd.DataFrame:
+    """Return one row per member and epoch: job, seed, lr, epoch (from 0) and the four curves."""
+    frames = []
+    for point in read_manifest(root):
+        for seed in point["seeds"]:
+            for member in record.read_members(record.job_folder(root, point["job"]), seed) or []:
+                frame = pd.DataFrame(member.curves).rename_axis("epoch").reset_index()
+                frames.append(frame.assign(job=member.job, seed=member.seed, lr=member.lr))
+    if not frames:
+        return pd.DataFrame(columns=["job", "seed", "lr", "epoch"])
+    whole = pd.concat(frames, ignore_index=True)
+    return whole[["job", "seed", "lr", "epoch", *whole.columns.difference(["job", "seed", "lr", "epoch"], sort=False)]]
+
+
+def variants(root: Path) -> list[str]:
+    """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth."""
+    points = read_manifest(root)
+    keys = {key for point in points for key in point["varied"]}
+    return sorted(keys)
+
+
+def missing(table: pd.DataFrame) -> list[str]:
+    """Return one line for every point and seed without a result."""
+    lines = []
+    for (job, seed), rows in table.groupby(["job", "seed"], sort=False):
+        if not rows["selected"].any():
+            first = rows.iloc[0]
+            why = f": {first['error']}" if isinstance(first["error"], str) else ""
+            lines.append(f"{job} seed {seed}: {first['status']}{why}")
+    return lines
+
+
+def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
+    """Return mean, standard deviation and 95 % interval of the test accuracy over seeds, per cell.
+
+    Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n (seeds with a result), n_missing, mean, std,
+    low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean, val_mean,
+    seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
+    """
+    keys = [*varied, *CELL]
+    order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
+    rows = []
+    for values, cell in table.groupby(keys, sort=False, dropna=False):
+        chosen = cell[cell["selected"]]
+        accuracies = chosen["test_accuracy"].to_numpy(float)
+        mean, std, low, high = verdict.mean_interval(accuracies)
+        rows.append(
+            dict(zip(keys, values, strict=True))
+            | {
+                "n_blocks": cell["n_blocks"].iloc[0],
+                "n": len(chosen),
+                "n_missing": cell["seed"].nunique() - len(chosen),
+                "mean": mean,
+                "std": std,
+                "low": low,
+                "high": high,
+                "balanced_mean": _mean(chosen["test_balanced_accuracy"]),
+                "val_mean": _mean(chosen["val_accuracy"]),
+                "seconds_per_epoch": _mean(chosen["seconds_per_epoch"]),
+                "trainable_params": _mean(chosen["trainable_params"]),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    ranks = [frame[key].map(order[key]) for key in (*varied, "task")]
+    ranks += [~frame["pretrained"].astype(bool), frame["freeze_depth"]]
+    sorting = pd.concat(ranks, axis=1, keys=range(len(ranks)))
+    return frame.loc[sorting.sort_values(list(sorting.columns), kind="stable").index].reset_index(drop=True)
+
+
+def _mean(values: pd.Series) -> float:
+    numbers = values.dropna().to_numpy(float)
+    return float(numbers.mean()) if len(numbers) else float("nan")
+
+
+def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
+    """Return, per task, the pretrained arm's test accuracies as an array (depths, seeds), NaN where missing."""
+    arm = table[table["pretrained"].astype(bool)]
+    scores = {}
+    for task, rows in arm.groupby("task", sort=False):
+        grid = rows.assign(accuracy=rows["test_accuracy"].where(rows["selected"]).astype(float)).pivot_table(
+            index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
+        )
+        scores[str(task)] = verdict.TaskScores(
+            case=str(rows["case"].iloc[0]), depths=grid.index.to_numpy(int), accuracy=grid.to_numpy(float)
+        )
+    return {task: each for task, each in scores.items() if np.ndim(each.accuracy) == 2}

@@ -1,0 +1,72 @@
+"""Fixtures: a cache of its own for the whole run, and points small enough to train in a second."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+# Before anything looks it up: tests neither read nor fill the user's cache.
+os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
+
+from sweep import models, source
+from sweep.config import Config
+
+
+@pytest.fixture(scope="session")
+def standin_source() -> Iterator[None]:
+    """Put random weights where the trained source would lie: tests of the machinery need not wait for the training."""
+    path = source.latin_path("resnet18")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(models.random_state("resnet18", 32, seed=123), path)
+    yield
+    path.unlink()
+
+
+@pytest.fixture
+def tiny(standin_source: None) -> Callable[..., Config]:
+    """Return a function that makes the config of a small point; keywords set fields, data_x the data's."""
+
+    def make(**changes: object) -> Config:
+        config = Config(epochs=1, seeds=1, batch_size=20)
+        config.data.name = "textures"
+        config.data.per_class = 4
+        config.optimizer.lr = 0.001
+        for key, value in changes.items():
+            group, _, field = key.partition("_")
+            if group in ("data", "freeze", "optimizer", "model", "source", "cache") and hasattr(
+                getattr(config, group), field
+            ):
+                setattr(getattr(config, group), field, value)
+            else:
+                assert hasattr(config, key), key
+                setattr(config, key, value)
+        return config
+
+    return make
+
+
+@pytest.fixture
+def folder_of_images(tmp_path: Path) -> Path:
+    """Return a folder of two classes with twelve images each, of all the kinds that PIL reads from users."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "photos"
+    for label, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            height, width = rng.integers(20, 70, size=2)
+            pixels = rng.integers(0, 120, size=(height, width, 4), dtype=np.uint8) + 120 * label
+            image = Image.fromarray(pixels[..., :3].astype(np.uint8))
+            mode, suffix = (("RGB", "jpg"), ("L", "png"), ("P", "png"), ("RGBA", "png"))[number % 4]
+            image.convert(mode).save(root / name / f"{number:02}.{suffix}")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)

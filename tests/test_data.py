@@ -1,0 +1,181 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from sweep import data
+from sweep.config import Case, DataConfig, UserError
+
+
+def load(config: DataConfig, size: int = 32) -> data.Task:
+    return data.load(data.items(config), size)
+
+
+def folder(root: Path, **fields: object) -> DataConfig:
+    data._listing.cache_clear()
+    return DataConfig(name="image_folder", root=str(root), **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "train", "val", "test"),
+    [
+        ("glyphs_digits", 10, 400, 100, 500),
+        ("glyphs_greek_cyrillic", 40, 800, 200, 800),
+        ("textures", 10, 400, 100, 500),
+        ("digits", 10, 1151, 287, 359),
+    ],
+)
+def test_embedded_tasks_have_the_sizes_that_the_yaml_says(
+    name: str, classes: int, train: int, val: int, test: int
+) -> None:
+    task = load(DataConfig(name=name))
+    assert len(task.classes) == classes
+    assert [len(split.labels) for split in (task.train, task.val, task.test)] == [train, val, test]
+    for split in (task.train, task.val, task.test):
+        assert split.images.shape[1:] == (3, 32, 32)
+        assert set(split.labels) == set(range(classes))
+
+
+def test_splits_are_disjoint_and_depend_on_the_data_seed_alone() -> None:
+    first, other = load(DataConfig(name="digits")), load(DataConfig(name="digits", seed=1))
+    images = [{image.tobytes() for image in split.images} for split in (first.train, first.val, first.test)]
+    assert not images[0] & images[1]
+    assert not images[0] & images[2]
+    assert not images[1] & images[2]
+    assert images[2] != {image.tobytes() for image in other.test.images}
+
+
+def test_subsample_takes_per_class_and_differs_by_seed() -> None:
+    task = load(DataConfig(name="textures"))
+    config = DataConfig(name="textures", per_class=7)
+    chosen = data.subsample(config, task.train.labels, 0, task.classes)
+    assert np.bincount(task.train.labels[chosen]).tolist() == [7] * 10
+    assert chosen.tolist() == data.subsample(config, task.train.labels, 0, task.classes).tolist()
+    assert chosen.tolist() != data.subsample(config, task.train.labels, 1, task.classes).tolist()
+
+
+def test_limit_train_keeps_class_shares() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 2])
+    chosen = data.subsample(DataConfig(limit_train=30), labels, 0, ("a", "b", "c"))
+    assert np.bincount(labels[chosen]).tolist() == [19, 10, 1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "shares"), [([100, 50, 2], 152, [100, 50, 2]), ([98, 1, 1], 4, [2, 1, 1]), ([5, 5], 3, [2, 1])]
+)
+def test_shares_by_hand(counts: list[int], total: int, shares: list[int]) -> None:
+    assert data._shares(np.array(counts), total).tolist() == shares
+
+
+def test_more_images_than_there_are_is_refused() -> None:
+    labels = np.repeat([0, 1], [9, 5])
+    with pytest.raises(UserError, match=r"data.per_class=6: class b has only 5 training images .*; use 5 or fewer"):
+        data.subsample(DataConfig(per_class=6), labels, 0, ("a", "b"))
+    with pytest.raises(UserError, match=r"data.limit_train=15: .* has 14 training images .*; use 14 or fewer"):
+        data.subsample(DataConfig(limit_train=15), labels, 0, ("a", "b"))
+
+
+def test_image_folder_reads_every_kind_of_image(folder_of_images: Path) -> None:
+    task = load(folder(folder_of_images), 24)
+    assert task.classes == ("cat", "dog")
+    assert [len(split.labels) for split in (task.train, task.val, task.test)] == [16, 4, 4]
+    for split in (task.train, task.val, task.test):
+        assert split.images.shape[1:] == (3, 24, 24)
+        bright = split.images.mean((1, 2, 3)) > 120
+        assert bright.tolist() == (split.labels == 1).tolist()
+
+
+def test_image_folder_lists_files_as_torchvision_does(folder_of_images: Path) -> None:
+    (folder_of_images / "cat" / "more").mkdir()
+    (folder_of_images / "cat" / "00.jpg").rename(folder_of_images / "cat" / "more" / "Z.JPG")
+    (folder_of_images / "cat" / "notes.txt").write_text("not an image")
+    config = folder(folder_of_images)
+    classes, files = data._listing(config.root)
+    theirs = ImageFolder(str(folder_of_images))
+    assert list(classes) == theirs.classes
+    assert sorted((str(path), label) for path, label in files["all"]) == sorted(theirs.samples)
+
+
+def test_train_and_test_folders_are_used_as_they_are(folder_of_images: Path, tmp_path: Path) -> None:
+    root = tmp_path / "split"
+    root.mkdir()
+    for split in ("train", "test"):
+        (root / split).symlink_to(folder_of_images)
+    task = load(folder(root))
+    assert [len(split.labels) for split in (task.train, task.val, task.test)] == [20, 4, 24]
+
+
+def test_decoding_by_hand(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))  # fully transparent red
+    clear.save(tmp_path / "clear.png")
+    assert data._decode(tmp_path / "clear.png", 8).min() == 255  # white shows through
+
+    wide = Image.fromarray(np.full((4, 4), 40000, np.uint16))
+    wide.save(tmp_path / "wide.png")
+    assert set(data._decode(tmp_path / "wide.png", 4).flat) == {40000 >> 8}
+
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255  # the middle square is white, and a centre crop is all that is left
+    Image.fromarray(pixels).save(tmp_path / "crop.png")
+    assert data._decode(tmp_path / "crop.png", 10).min() == 255
+
+    turned = Image.fromarray(np.r_[np.zeros((4, 8, 3)), np.full((4, 8, 3), 255)].astype(np.uint8))
+    exif = turned.getexif()
+    exif[0x0112] = 3  # upside down
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert data._decode(tmp_path / "turned.png", 8)[0, 0, 0] == 255
+
+
+def test_unreadable_images_are_reported_by_name(folder_of_images: Path) -> None:
+    whole = (folder_of_images / "cat" / "00.jpg").read_bytes()
+    (folder_of_images / "cat" / "00.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder_of_images / "dog" / "01.png").write_text("no image")
+    with pytest.raises(UserError, match=r"2 unreadable image\(s\), repair or remove them: .*00\.jpg .*01\.png"):
+        load(folder(folder_of_images))
+
+
+def test_wrong_folders_are_refused_before_any_image_is_read(folder_of_images: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    (empty / "cat").mkdir(parents=True)
+    one_sided = tmp_path / "one_sided"
+    (one_sided / "train" / "cat").mkdir(parents=True)
+    differing = tmp_path / "differing"
+    for path in ("train/cat", "train/dog", "test/cat"):
+        (differing / path).mkdir(parents=True)
+    for root, message in (
+        (tmp_path / "nowhere", "no such folder"),
+        (empty, r"no images in .*cat; add some"),
+        (one_sided, "has train/ but no test/"),
+        (differing, "differ in classes: dog"),
+        (folder_of_images / "cat", "no class folders"),
+    ):
+        with pytest.raises(UserError, match=message):
+            data.check(folder(root))
+    with pytest.raises(UserError, match=r"data\.root is not set"):
+        data.check(DataConfig(name="image_folder"))
+    single = tmp_path / "single"
+    single.mkdir()
+    (folder_of_images / "cat").rename(single / "cat")
+    with pytest.raises(UserError, match=r"only one class \(cat\); at least two are needed"):
+        data.check(folder(single))
+
+
+def test_fingerprint_follows_the_files(folder_of_images: Path) -> None:
+    before = data._folder_fingerprint(folder(folder_of_images))
+    assert before == data._folder_fingerprint(folder(folder_of_images))
+    moved = folder_of_images.rename(folder_of_images.with_name("moved"))
+    assert before == data._folder_fingerprint(folder(moved))
+    (moved / "cat" / "00.jpg").unlink()
+    assert before != data._folder_fingerprint(folder(moved))
+
+
+def test_case_is_known_for_embedded_tasks_declared_for_others() -> None:
+    assert data.case(DataConfig(name="textures"), "glyphs_latin", 26) is Case.dissimilar
+    assert data.case(DataConfig(name="textures"), "imagenet", 1000) is Case.unknown
+    assert data.case(DataConfig(name="textures", case=Case.similar_fewer), "imagenet", 1000) is Case.similar_fewer
+    message = re.escape("data.case=similar_more: textures has 10 classes and source glyphs_latin has 26")
+    with pytest.raises(UserError, match=message):
+        data.case(DataConfig(name="textures", case=Case.similar_more), "glyphs_latin", 26)

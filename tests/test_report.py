@@ -1,0 +1,177 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sweep import record, report, table
+from sweep.record import Record
+
+CASES = {"digits": "similar_fewer", "letters": "similar_more", "waves": "dissimilar"}
+PEAK = {"digits": 4, "letters": 2, "waves": 0}
+
+
+def common(task: str, pretrained: bool, depth: int) -> dict[str, object]:
+    return {
+        "task": task, "case": CASES[task], "source": "src", "model": "resnet18", "n_classes": 10, "source_classes": 26,
+        "image_size": 32, "pretrained": pretrained, "freeze_depth": depth, "n_blocks": 5, "unit": "stage",
+        "batchnorm": "frozen", "optimizer": "adamw", "epochs": 2, "batch_size": 50,
+    }  # fmt: skip
+
+
+def write_sweep(root: Path, varied: dict[str, list[str]] | None = None) -> list[dict[str, object]]:
+    """Write the records of a whole sweep by hand: 3 tasks x 2 arms x 3 depths x 2 seeds x 2 learning rates."""
+    points = []
+    for key, value in [(key, value) for key, values in (varied or {"": [""]}).items() for value in values]:
+        for task in CASES:
+            for pretrained in (True, False):
+                for depth in (0, 2, 4):
+                    job = f"{task}-{pretrained}-{depth}{value}"
+                    facts = common(task, pretrained, depth)
+                    points.append({"job": job, "seeds": [0, 1], "common": facts, "varied": {key: value} if key else {}})
+                    for seed in (0, 1):
+                        best = 0.9 - 0.05 * abs(depth - PEAK[task]) / 2 if pretrained else 0.2
+                        members = [
+                            Record(
+                                job=job, status="ok", seed=seed, lr=lr, selected=lr == 0.1, n_train=200,
+                                val_accuracy=0.5, test_accuracy=best + 0.002 * seed if lr == 0.1 else None,
+                                test_balanced_accuracy=best, seconds_per_epoch=0.5, trainable_params=7,
+                                device="cpu", versions={"torch": "2"},
+                                curves={"train_loss": [2.0, 1.0], "val_loss": [2.0, float("inf")],
+                                        "val_accuracy": [0.1, 0.5], "epoch_seconds": [0.5, 0.5]},
+                                **facts,  # type: ignore[arg-type]
+                            )
+                            for lr in (0.01, 0.1)
+                        ]  # fmt: skip
+                        record.write_members(record.job_folder(root, job), seed, members)
+    table.write_manifest(root, points)
+    return points
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_everything_is_written_and_says_the_same(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    write_sweep(root)
+    made = report.build(root)
+    rows = pd.read_csv(root / "table.csv")
+    assert len(rows) == 3 * 2 * 3 * 2 * 2
+    assert rows["selected"].sum() == 36
+    assert rows["name"].unique().tolist() == ["mine"]
+    stored = pd.read_parquet(root / "table.parquet")
+    assert list(stored.columns) == list(rows.columns)
+    assert str(stored["prefix"].dtype).startswith("string"), "a column keeps its type when it is empty"
+    pd.testing.assert_series_equal(rows["test_accuracy"], stored["test_accuracy"])
+    cells = pd.read_csv(root / "summary.csv")
+    assert len(cells) == 18
+    first = cells.iloc[0]
+    assert (first["task"], first["pretrained"], first["freeze_depth"], first["n"]) == ("digits", True, 0, 2)
+    assert first["mean"] == pytest.approx(0.801)
+    assert first["std"] == pytest.approx(np.std([0.8, 0.802], ddof=1))
+    assert first["high"] - first["mean"] == pytest.approx(12.7062 * first["std"] / np.sqrt(2), rel=1e-4)
+    judged = json.loads((root / "verdict.json").read_text())
+    assert judged["decision"] == "descriptive"
+    assert judged["kept_depth"] == PEAK
+    assert set(judged) >= {"effect_blocks", "effect_points", "interval", "p_value", "n_tasks", "n_seeds", "missing"}
+    assert "digits   similar_fewer  4/5" in made.text
+    assert (
+        "Blocks that can stay frozen at a cost of at most 1 point: 4 on digits, 2 on letters, 0 on waves." in made.text
+    )
+    assert judged["reason"] in (root / "report.md").read_text()
+    epochs = pd.read_csv(root / "curves.csv")
+    assert len(epochs) == 2 * len(rows)
+    assert epochs["epoch"].tolist()[:2] == [0, 1]
+    assert np.isnan(epochs["val_loss"][1])
+    with Image.open(root / "figures" / "accuracy_by_depth.png") as image:
+        assert min(image.size) > 300
+    assert made.missing == []
+
+
+def test_made_again_byte_for_byte(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    first, once = report.build(tmp_path).text, files(tmp_path)
+    assert report.build(tmp_path).text == first
+    assert files(tmp_path) == once
+
+
+def test_what_is_missing_or_failed_is_listed_and_no_verdict_drawn(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    jobs = [record.job_folder(tmp_path, str(point["job"])) for point in points]
+    (jobs[0] / "seed-1.json").unlink()
+    for seed in (0, 1):
+        (jobs[4] / f"seed-{seed}.json").unlink()
+    record.write_failure(jobs[4], "bad | file", "Traceback")
+    made = report.build(tmp_path)
+    assert made.missing == [
+        "digits-True-0 seed 1: missing",
+        "digits-False-2 seed 0: failed: bad | file",
+        "digits-False-2 seed 1: failed: bad | file",
+    ]
+    assert all(line in made.text for line in made.missing)
+    judged = json.loads((tmp_path / "verdict.json").read_text())
+    assert (judged["decision"], judged["missing"]) == ("incomplete", made.missing)
+    rows = pd.read_csv(tmp_path / "table.csv")
+    assert rows["status"].value_counts().to_dict() == {"ok": 66, "failed": 2, "missing": 1}
+    with pytest.raises(SystemExit) as stopped:
+        report.main([str(tmp_path)])
+    assert stopped.value.code == 1
+
+
+def test_report_covers_the_points_of_the_last_multirun_only(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    table.write_manifest(tmp_path, [point for point in points if point["common"]["task"] == "digits"])  # type: ignore[index]
+    report.build(tmp_path)
+    assert pd.read_csv(tmp_path / "table.csv")["task"].unique().tolist() == ["digits"]
+    assert json.loads((tmp_path / "verdict.json").read_text())["decision"] == "untested"
+
+
+def test_other_settings_that_vary_get_a_table_and_a_verdict_each(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {"model.name": ["resnet18", "resnet34"]})
+    made = report.build(tmp_path)
+    assert made.text.count("The rule of thumb: descriptive") == 2
+    judged = json.loads((tmp_path / "verdict.json").read_text())
+    assert [each["variant"] for each in judged["variants"]] == ["model.name=resnet18", "model.name=resnet34"]
+    assert len(list((tmp_path / "figures").iterdir())) == 2
+    assert len(pd.read_csv(tmp_path / "summary.csv")) == 36
+    write_sweep(tmp_path)
+    report.build(tmp_path)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["accuracy_by_depth.png"]
+
+
+def test_nothing_trained_at_all_still_reports(tmp_path: Path) -> None:
+    table.write_manifest(tmp_path, [{"job": "x", "seeds": [0], "common": common("digits", True, 0), "varied": {}}])
+    made = report.build(tmp_path)
+    assert made.missing == ["x seed 0: missing"]
+    assert "missing" in made.text
+
+
+def test_report_command_works_without_torch(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    script = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "hydra", "omegaconf"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from sweep import report
+report.main(sys.argv[1:])
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The rule of thumb" in done.stdout
+
+
+def test_folder_without_a_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        report.main([str(tmp_path)])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no sweep.json there")

@@ -1,0 +1,282 @@
+"""One job, whole: cached equals uncached, members equal separate runs, seeds, selection, failures, resume."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweep import data, record, run, train
+from sweep.config import BatchNorm, Config, OptimizerConfig, Schedule, UserError, identity
+from sweep.freeze import Network
+from sweep.record import Record
+
+Tiny = Callable[..., Config]
+TIMES = ("prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes", "certificate")
+
+
+def members(config: Config, root: Path) -> list[Record]:
+    point = run.plan(config)
+    outcome = run.run_point(point, root)
+    assert outcome.error is None, outcome.error
+    folder = record.job_folder(root, point.job)
+    return [member for seed in config.seed_list for member in record.read_members(folder, seed) or []]
+
+
+def numbers(member: Record) -> dict[str, object]:
+    """Return what training found, without times."""
+    curves = {key: values for key, values in member.curves.items() if key != "epoch_seconds"}
+    return {key: value for key, value in vars(member).items() if key not in TIMES} | {"curves": curves}
+
+
+def close(first: Record, second: Record) -> None:
+    for key in ("train_loss", "val_loss"):
+        assert first.curves[key] == pytest.approx(second.curves[key], rel=1e-4), key
+    assert first.val_accuracy == pytest.approx(second.val_accuracy, abs=0.011)
+    assert first.test_loss == pytest.approx(second.test_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_cached_prefix_gives_the_same_result_as_none(tiny: Tiny, tmp_path: Path, depth: int) -> None:
+    (cached,) = members(tiny(freeze_depth=depth, epochs=2), tmp_path / "cached")
+    (plain,) = members(tiny(freeze_depth=depth, epochs=2, cache_max_gb=0.0), tmp_path / "plain")
+    assert (cached.prefix, plain.prefix) == ("cached", "recomputed")
+    close(cached, plain)
+
+
+def test_members_equal_their_separate_runs(tiny: Tiny, tmp_path: Path) -> None:
+    rates = [0.0005, 0.002]
+    together = members(tiny(seeds=[0, 1], optimizer_lr=rates, freeze_depth=4), tmp_path / "together")
+    assert [(member.seed, member.lr) for member in together] == [(0, 0.0005), (0, 0.002), (1, 0.0005), (1, 0.002)]
+    for member in together:
+        (alone,) = members(
+            tiny(seeds=[member.seed], optimizer_lr=member.lr, freeze_depth=4), tmp_path / f"{member.seed}-{member.lr}"
+        )
+        assert alone.curves["train_loss"] == pytest.approx(member.curves["train_loss"], rel=1e-5)
+        assert alone.val_accuracy == member.val_accuracy
+        if member.selected:
+            assert alone.test_accuracy == member.test_accuracy
+
+
+def test_same_command_same_numbers_other_seed_other_numbers(tiny: Tiny, tmp_path: Path) -> None:
+    for pretrained in (True, False):
+        first, again, other = (
+            members(tiny(seeds=[seed], pretrained=pretrained, freeze_depth=4), tmp_path / f"{place}{pretrained}")[0]
+            for place, seed in (("a", 0), ("b", 0), ("c", 1))
+        )
+        assert numbers(first) == numbers(again)
+        assert first.curves["train_loss"] != other.curves["train_loss"]
+
+
+def test_one_seed_fixes_data_head_and_order_at_every_depth(tiny: Tiny) -> None:
+    points = [run.plan(tiny(freeze_depth=depth, pretrained=False)) for depth in (0, 5)]
+    networks = [run._network(point, 7, torch.device("cpu")) for point in points]
+    states = [
+        [p.detach() for p in (*network.prefix.parameters(), *network.suffix.parameters())] for network in networks
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_best_learning_rate_on_validation_is_selected_and_it_alone_is_tested(tiny: Tiny, tmp_path: Path) -> None:
+    both = members(tiny(data_name="digits", optimizer_lr=[1e-9, 1e-2], freeze_depth=5, epochs=5), tmp_path)
+    useless, useful = both
+    assert useful.val_accuracy is not None
+    assert useless.val_accuracy is not None
+    assert useful.val_accuracy > useless.val_accuracy
+    assert [member.selected for member in both] == [False, True]
+    assert useless.test_accuracy is None
+    assert useful.test_accuracy is not None
+
+
+def test_record_carries_its_certificate_and_counts(tiny: Tiny, tmp_path: Path) -> None:
+    (member,) = members(tiny(freeze_depth=4), tmp_path)
+    assert member.certificate["before"] == member.certificate["after"]
+    assert member.certificate["covers"] == "all"
+    assert (member.trainable_params, member.frozen_params) == (8398858, 11181642 - 8398858)
+    assert (member.n_train, member.n_val, member.n_test, member.n_classes) == (40, 100, 500, 10)
+    (tracked,) = members(tiny(freeze_depth=4, freeze_batchnorm=BatchNorm.track), tmp_path)
+    assert (tracked.prefix, tracked.certificate["covers"]) == ("tracked", "parameters")
+
+
+def test_changed_prefix_fails_the_job(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = train.fit
+
+    def thaw(model: Network, *args: object, **options: object) -> train.Curves:
+        with torch.no_grad():
+            next(model.prefix.parameters()).add_(1)
+        return real(model, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "fit", thaw)
+    point = run.plan(tiny(freeze_depth=2, cache_max_gb=0.0))
+    outcome = run.run_point(point, tmp_path)
+    assert outcome.error is not None
+    assert "frozen tensors changed" in outcome.error
+    assert record.read_failure(record.job_folder(tmp_path, point.job)) == outcome.error
+
+
+def test_diverged_member_is_recorded_and_tried_again(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(optimizer_name="sgd", optimizer_lr=1e30, epochs=2)
+    point = run.plan(config)
+    outcome = run.run_point(point, tmp_path)
+    assert outcome.error is not None
+    assert outcome.error.startswith("diverged: the loss of seed 0 is not finite")
+    (member,) = record.read_members(record.job_folder(tmp_path, point.job), 0) or []
+    assert (member.status, member.selected, member.test_accuracy) == ("diverged", False, None)
+    assert point.missing_seeds(tmp_path) == [0]
+
+
+def test_diverged_rate_does_not_fail_a_seed_that_has_a_finite_one(tiny: Tiny, tmp_path: Path) -> None:
+    good, bad = members(tiny(optimizer_name="sgd", optimizer_lr=[1e-3, 1e30]), tmp_path)
+    assert (good.status, good.selected) == ("ok", True)
+    assert (bad.status, bad.selected) == ("diverged", False)
+
+
+def test_only_what_is_missing_is_trained(tiny: Tiny, tmp_path: Path) -> None:
+    assert run.run_point(run.plan(tiny(seeds=1)), tmp_path).trained == 1
+    assert run.run_point(run.plan(tiny(seeds=1)), tmp_path).trained == 0
+    assert run.run_point(run.plan(tiny(seeds=3)), tmp_path).trained == 2
+    assert run.run_point(run.plan(tiny(seeds=3, force=True)), tmp_path).trained == 3
+    point = run.plan(tiny(seeds=3))
+    (record.job_folder(tmp_path, point.job) / "seed-1.json").write_text('{"members": [{"tru')  # cut short
+    assert point.missing_seeds(tmp_path) == [1]
+    assert run.run_point(point, tmp_path).trained == 1
+
+
+def test_identity_follows_results_not_places(tiny: Tiny, folder_of_images: Path) -> None:
+    base = run.plan(tiny()).job
+    assert run.plan(tiny(name="other", seeds=5, device="cpu", force=True, cache_max_gb=1.0)).job == base
+    assert run.plan(tiny(optimizer_lr=[0.001])).job == base
+    changed = [
+        tiny(epochs=2),
+        tiny(optimizer_lr=[0.001, 0.01]),
+        tiny(data_per_class=5),
+        tiny(data_seed=1),
+        tiny(freeze_batchnorm=BatchNorm.track),
+        tiny(optimizer_schedule=Schedule.constant),
+    ]
+    assert len({base, *(run.plan(config).job for config in changed)}) == len(changed) + 1
+    photos = {"data_name": "image_folder", "data_per_class": None}
+    here = run.plan(tiny(data_root=str(folder_of_images), **photos)).job
+    moved = folder_of_images.with_name("elsewhere") / "photos"
+    moved.parent.mkdir()
+    folder_of_images.rename(moved)
+    data._listing.cache_clear()
+    assert run.plan(tiny(data_root=str(moved), **photos)).job == here
+    assert "root" in identity(tiny())["data"]
+
+
+def test_unreadable_image_leaves_a_failure_record(tiny: Tiny, tmp_path: Path, folder_of_images: Path) -> None:
+    (folder_of_images / "cat" / "00.jpg").write_bytes(b"")
+    point = run.plan(tiny(data_name="image_folder", data_root=str(folder_of_images), data_per_class=None))
+    outcome = run.run_point(point, tmp_path / "out")
+    assert outcome.error is not None
+    assert "00.jpg" in outcome.error
+    failure = json.loads((record.job_folder(tmp_path / "out", point.job) / "failure.json").read_text())
+    assert failure["error"] == outcome.error
+    assert "Traceback" in failure["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze_depth": 9}, r"freeze_depth=9: resnet18 has 5 blocks"),
+        ({"freeze_depth": -1}, r"freeze_depth=-1: use 0 or more"),
+        ({"seeds": 0}, r"seeds=0: use a count of at least 1"),
+        ({"seeds": [0, 0]}, r"seeds=\[0, 0\]: the same value twice"),
+        ({"seeds": "many"}, r"seeds=many: use a count such as 3 or a list"),
+        ({"optimizer_lr": -1.0}, r"optimizer.lr=-1.0: use a positive number"),
+        ({"optimizer_lr": []}, r"optimizer.lr=\[\]: use"),
+        ({"optimizer_lr": math.nan}, r"optimizer.lr=nan: use"),
+        ({"optimizer_name": "adam"}, r"optimizer.name=adam: unknown; use one of sgd, adamw; did you mean adamw"),
+        ({"data_name": "cifar"}, r"data.name=cifar: unknown; use one of"),
+        ({"data_limit_train": 5, "data_per_class": None}, r"data.limit_train=5: 10 classes need at least one"),
+        ({"data_limit_train": 50}, r"both given"),
+        ({"data_val_fraction": 1.5}, r"data.val_fraction=1.5: use a share"),
+        ({"source_name": "imagnet"}, r"source.name=imagnet: unknown"),
+        ({"model_name": "alexnet"}, r"model.name=alexnet: unknown"),
+        ({"batch_size": 1}, r"batch_size=1: use 2 or more"),
+        ({"device": "gpu"}, r"device=gpu: use auto, cpu, cuda"),
+        ({"name": "../x"}, r"name=../x: results go to outputs/<name>"),
+        ({"model_name": "vit_b_16", "data_image_size": 64}, r"one position per patch"),
+    ],
+)
+def test_wrong_settings_get_one_line_before_anything_is_loaded(
+    tiny: Tiny, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        run.plan(tiny(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def examples(n: int = 30) -> train.Examples:
+    generator = torch.Generator().manual_seed(0)
+    return train.Examples(torch.randn(n, 4, generator=generator), torch.arange(n) % 3)
+
+
+def test_fit_is_the_plain_loop() -> None:
+    """The oracle: ten lines that anybody would write give the same weights."""
+
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Linear(4, 3)
+
+    ours, plain, data_ = model(), model(), examples()
+    config = OptimizerConfig("sgd", momentum=0.9, weight_decay=0.01, schedule=Schedule.constant)
+    train.fit(ours, data_, data_, optimizer=config, lr=0.1, epochs=3, batch_size=8, seed=5)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    order = torch.Generator().manual_seed(train.torch_seed(5, "order"))
+    for _ in range(3):
+        for index in torch.randperm(30, generator=order).split(8):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(plain(data_.inputs[index]), data_.labels[index]).backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.state_dict(), plain.state_dict())
+
+
+def test_dropout_follows_the_seed_and_leaves_torchs_generator_alone() -> None:
+    def run_once(seed: int) -> list[float]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
+        torch.manual_seed(99)
+        expected = torch.rand(1)
+        torch.manual_seed(99)
+        curves = train.fit(
+            model, examples(), examples(), optimizer=OptimizerConfig(), lr=0.1, epochs=2, batch_size=30, seed=seed
+        )
+        assert torch.equal(torch.rand(1), expected)
+        return curves.train_loss
+
+    assert run_once(0) == run_once(0)
+    assert run_once(0) != run_once(1)
+
+
+def test_evaluate_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    scores = train.evaluate(torch.nn.Identity(), train.Examples(logits, torch.tensor([0, 0, 0, 1])))
+    assert scores.accuracy == 0.5
+    assert scores.balanced_accuracy == pytest.approx((2 / 3 + 0) / 2)
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert scores.loss == pytest.approx((2 * right + 2 * wrong) / 4)
+
+
+def test_last_batch_of_one_joins_the_batch_before() -> None:
+    assert [len(batch) for batch in train.batches(torch.arange(513), 256)] == [256, 257]
+    assert [len(batch) for batch in train.batches(torch.arange(1), 256)] == [1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 40])
+def test_cosine_rises_once_and_ends_near_zero(steps: int) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    schedule = train._schedule(optimizer, Schedule.cosine, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(1.0)
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert rates[-1] < 0.01 or steps < 3
