@@ -207,7 +207,7 @@ def _figure(variant: Variant, path: Path) -> None:
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for axis in axes.flat[len(tasks) :]:
         axis.set_axis_off()
     for axis, task in zip(axes.flat, tasks, strict=False):
@@ -244,7 +244,8 @@ def _figure(variant: Variant, path: Path) -> None:
         axis.set_xticks(sorted(part["freeze_depth"].unique()))
         axis.set_xlim(-0.4, part["n_blocks"].iloc[0] + 0.4)
         axis.set_xlabel(f"frozen blocks (of {part['n_blocks'].iloc[0]})")
-        axis.set_ylim(bottom=0)
+        axis.axhline(100 / part["n_classes"].iloc[0], color="black", linestyle=":", linewidth=1, label="chance")
+        axis.set_ylim(0, 102)
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
     axes[0][0].set_ylabel("test accuracy, %")
@@ -252,7 +253,7 @@ def _figure(variant: Variant, path: Path) -> None:
         label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     if variant.label:
         figure.suptitle(variant.label, fontsize=10)
     _replace(path, lambda target: figure.savefig(target, format="png", dpi=150, metadata={"Software": None}))

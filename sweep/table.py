@@ -99,8 +99,8 @@ def missing(table: pd.DataFrame) -> list[str]:
 def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     """Return mean, standard deviation and 95 % interval of the test accuracy over seeds, per cell.
 
-    Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n (seeds with a result), n_missing, mean, std,
-    low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean, val_mean,
+    Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, n (seeds with a result), n_missing,
+    mean, std, low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean, val_mean,
     seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
@@ -114,6 +114,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
             dict(zip(keys, values, strict=True))
             | {
                 "n_blocks": cell["n_blocks"].iloc[0],
+                "n_classes": cell["n_classes"].iloc[0],
                 "n": len(chosen),
                 "n_missing": cell["seed"].nunique() - len(chosen),
                 "mean": mean,

@@ -1,0 +1,135 @@
+"""Long checks: the main command from nothing, kills at any moment, two processes at once, a wheel, real images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+pytestmark = pytest.mark.campaign
+
+SWEEP = [sys.executable, "-m", "sweep", "-m"]
+GRID = ["data=textures,digits", "data.per_class=4", "epochs=1", "seeds=2", "optimizer.lr=0.001", "freeze_depth=2,5"]
+TIMES = ["prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes"]
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*SWEEP, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def numbers(root: Path) -> pd.DataFrame:
+    return pd.read_csv(root / "table.csv").drop(columns=TIMES)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(standin_source: None, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(folder, *GRID).returncode == 0
+    return numbers(folder / "outputs" / "sweep")
+
+
+def test_main_command_from_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    done = run(tmp_path, "pretrained=true,false", "freeze_depth=0,2,4", SWEEP_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / "outputs" / "sweep"
+    (weights,) = cache.glob("sources/*.safetensors")
+    with safe_open(weights, "pt") as file:
+        assert float(file.metadata()["val_accuracy"]) >= 0.9
+    rows = pd.read_csv(root / "table.csv")
+    assert len(rows) == 3 * 2 * 3 * 3 * 2
+    assert (rows["status"] == "ok").all()
+    cells = pd.read_csv(root / "summary.csv").set_index(["task", "pretrained", "freeze_depth"])["mean"]
+    for task, classes in (("glyphs_digits", 10), ("glyphs_greek_cyrillic", 40), ("textures", 10)):
+        for depth in (0, 2, 4):
+            assert cells[task, True, depth] > cells[task, False, depth] + 0.1, (task, depth)
+            assert cells[task, True, depth] > 3 / classes
+    judged = json.loads((root / "verdict.json").read_text())
+    assert judged["decision"] == "descriptive"
+    assert judged["n_seeds"] == judged["n_tasks"] == 3
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_any_moment_the_next_run_completes_the_table(
+    kind: signal.Signals, uninterrupted: pd.DataFrame, tmp_path: Path
+) -> None:
+    root = tmp_path / "outputs" / "sweep"
+    finished = 0
+    for wait in (3.0, 4.0, 4.5, 5.0, 5.5):
+        process = subprocess.Popen(
+            [*SWEEP, *GRID], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(wait)
+        process.send_signal(kind)
+        _, errors = process.communicate(timeout=60)
+        if kind is signal.SIGINT and process.returncode not in (0, -signal.SIGINT):
+            assert process.returncode == 130, errors
+            assert "interrupted: what is finished is kept" in errors
+            assert "Traceback" not in errors
+        records = list(root.glob("jobs/*/seed-*.json"))
+        assert len(records) >= finished, "a finished record was lost"
+        for record in records:
+            json.loads(record.read_text())
+        finished = len(records)
+    done = run(tmp_path, *GRID)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(numbers(root), uninterrupted)
+
+
+def test_two_processes_share_one_sweep(uninterrupted: pd.DataFrame, tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen([*SWEEP, *GRID], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    pd.testing.assert_frame_equal(numbers(tmp_path / "outputs" / "sweep"), uninterrupted)
+
+
+def test_wheel_works_elsewhere(standin_source: None, tmp_path: Path) -> None:
+    project = Path(__file__).parent.parent
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=project, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    assert (site / "sweep" / "conf" / "config.yaml").exists()
+    work = tmp_path / "work"
+    work.mkdir()
+    done = run(work, *GRID[1:], "data=textures", PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stderr
+    where = [sys.executable, "-c", "import sweep; print(sweep.__file__)"]
+    found = subprocess.run(
+        where, cwd=work, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.startswith(str(site)), "the wheel ran, not the checkout"
+    assert pd.read_csv(work / "outputs/sweep/table.csv")["git_commit"].isna().all()
+
+
+@pytest.mark.skipif("SWEEP_SHARED" not in os.environ, reason="real images lie in $SWEEP_SHARED/data")
+def test_real_images_from_a_folder(standin_source: None, tmp_path: Path) -> None:
+    with tarfile.open(Path(os.environ["SWEEP_SHARED"]) / "data" / "rsscn7-64.tar.xz") as archive:
+        archive.extractall(tmp_path / "aerial", filter="data")
+    done = run(
+        tmp_path, "data=image_folder", f"data.root={tmp_path / 'aerial'}", "data.limit_train=700", "seeds=1",
+        "freeze_depth=5", "pretrained=false", "optimizer.lr=0.01", "epochs=10",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = pd.read_csv(tmp_path / "outputs/sweep/table.csv").to_dict("records")
+    assert (row["task"], row["n_classes"], row["n_train"], row["n_test"]) == ("aerial", 7, 700, 700)
+    assert row["test_accuracy"] > 2 / 7  # random features of real images beat chance by far
