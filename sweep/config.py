@@ -50,6 +50,14 @@ class ModelConfig:
 @dataclass
 class SourceConfig:
     name: str = "glyphs_latin"
+    weights: str = "DEFAULT"  # imagenet only: torchvision's name of the weights
+    # checkpoint only: the file, and what it was trained on
+    path: str | None = None
+    task: str = "imagenet"
+    n_classes: int = 1000
+    image_size: int = 224  # pixels
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
 
 @dataclass

@@ -31,6 +31,7 @@ from sweep.config import Config, UserError
 from sweep.data import Labels, Task
 from sweep.record import Record
 from sweep.seeds import torch_seed
+from sweep.source import Source
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,7 @@ class Point:
     """A checked config and its identity. job: the name of its folder. common: the columns all its records share."""
 
     config: Config
+    source: Source
     job: str
     common: dict[str, Any]
 
@@ -67,24 +69,22 @@ def plan(config: Config) -> Point:
     settings.check(config)
     if config.model.name not in models.MODELS:
         raise settings.unknown("model.name", config.model.name, models.MODELS)
-    if config.source.name not in source.SOURCES:
-        raise settings.unknown("source.name", config.source.name, source.SOURCES)
-    src, spec = source.SOURCES[config.source.name], models.MODELS[config.model.name]
+    src, spec = source.resolve(config.source, config.model.name), models.MODELS[config.model.name]
     size = src.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
     models.check(config.model, config.freeze.unit, config.freeze_depth, size)
-    source.check(config.source, config.model, size)
+    source.check(src, config.model, size)
     data.check(config.data)
     _check_device(config.device)
     dataset = data.DATASETS[config.data.name]
     n_classes = len(dataset.classes(config.data))
-    case = data.case(config.data, config.source.name, src.n_classes)
+    case = data.case(config.data, src.task, src.n_classes)
     task = config.data.name if config.data.root is None else Path(config.data.root).expanduser().resolve().name
 
     identity = settings.identity(config)
     # What the images and the weights are, not where they lie.
     identity["data"] |= {"root": None, "case": None, "fingerprint": dataset.fingerprint(config.data)}
-    identity["source"]["key"] = src.key(config.model.name)
+    identity["source"] = {"task": src.task, "key": src.key, "mean": [*src.mean], "std": [*src.std]}
     identity["results_version"] = record.RESULTS_VERSION
     weights = "pretrained" if config.pretrained else "random"
     readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
@@ -92,7 +92,7 @@ def plan(config: Config) -> Point:
     common = {
         "task": task,
         "case": str(case),
-        "source": config.source.name,
+        "source": src.task,
         "model": config.model.name,
         "n_classes": n_classes,
         "source_classes": src.n_classes,
@@ -106,13 +106,14 @@ def plan(config: Config) -> Point:
         "epochs": config.epochs,
         "batch_size": config.batch_size,
     }
-    return Point(config, f"{plain}-{settings.digest(identity)}", common)
+    return Point(config, src, f"{plain}-{settings.digest(identity)}", common)
 
 
 def fetch_weights(points: Sequence[Point]) -> None:
     """Have the weights that these points start from on this machine before the first of them trains."""
-    for config in (point.config for point in points if point.config.pretrained):
-        _source_state(config.source.name, config.model.name, str(_device(config.device)))
+    for point in points:
+        if point.config.pretrained:
+            _source_state(point.source, _device(point.config.device))
 
 
 def run_point(point: Point, root: Path) -> Outcome:
@@ -280,19 +281,22 @@ def _network(point: Point, seed: int, device: torch.device) -> Network:
     from sweep import freeze
 
     config, name = point.config, point.config.model.name
-    src, size = source.SOURCES[config.source.name], point.common["image_size"]
-    state = (
-        _source_state(config.source.name, name, str(device)) if config.pretrained else _random_state(name, size, seed)
-    )
+    src, size = point.source, point.common["image_size"]
+    state = _source_state(src, device) if config.pretrained else _random_state(name, size, seed)
     model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
     blocks, head = models.blocks(model, name, config.freeze.unit)
     normalize = freeze.Normalize(src.mean, src.std)
     return freeze.Network(normalize, blocks, head, config.freeze_depth, config.freeze.batchnorm).to(device)
 
 
-@functools.lru_cache(maxsize=1)
-def _source_state(name: str, model: str, device: str) -> models.State:
-    return source.SOURCES[name].load(model, device)
+_loaded: dict[str, models.State] = {}  # the last source of this process, by its key
+
+
+def _source_state(src: Source, device: torch.device) -> models.State:
+    if src.key not in _loaded:
+        _loaded.clear()
+        _loaded[src.key] = src.load(str(device))
+    return _loaded[src.key]
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,10 +1,17 @@
-"""SOURCES: pretrained weights, and the task they come from. The embedded source is trained here, once."""
+"""SOURCES: pretrained weights, and the task that they come from.
 
+glyphs_latin is trained here, once; imagenet is downloaded by torchvision; checkpoint is a file of yours.
+"""
+
+import functools
+import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
@@ -13,39 +20,50 @@ from tqdm import tqdm
 from sweep import glyphs, models
 from sweep.config import ModelConfig, OptimizerConfig, SourceConfig, UserError, digest, unknown
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
+
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of SOURCES.
+    """Where one model's pretrained weights come from, known without reading them.
 
-    mean, std: the normalisation its weights expect, per channel, of pixels in 0..1; also used for random weights, so
-    that the arms differ in weights alone. image_size: pixels at which it was trained.
+    task: what they were trained on, with n_classes classes. image_size: pixels at which they were. mean, std: the
+    normalisation they expect, per channel, of pixels in 0..1; random weights get the same, so that the arms differ in
+    weights alone. key: names the weights by content. load: device -> backbone weights, on the CPU.
     """
 
-    data: str
+    task: str
     n_classes: int
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
-    key: Callable[[str], str]  # model name -> what its weights are, by content
-    load: Callable[[str, str], models.State]  # (model name, device) -> backbone weights
+    key: str
+    load: Callable[[str], models.State]
 
 
-def check(config: SourceConfig, model: ModelConfig, image_size: int) -> None:
-    """Raise UserError if the source is unknown or cannot serve this model at this image size."""
+def resolve(config: SourceConfig, model: str) -> Source:
+    """Return this model's source; raise UserError if there is none. Reads no more than is needed to name it."""
     if config.name not in SOURCES:
         raise unknown("source.name", config.name, SOURCES)
-    trained = SOURCES[config.name].image_size
-    if models.MODELS[model.name].family == "vit" and image_size != trained:
+    return SOURCES[config.name](config, model)
+
+
+def check(source: Source, model: ModelConfig, image_size: int) -> None:
+    """Raise UserError if the source cannot serve this model at this image size."""
+    if models.MODELS[model.name].family == "vit" and image_size != source.image_size:
         raise UserError(
-            f"data.image_size={image_size}: {model.name} has one position per patch, and source={config.name} learned "
-            f"them at {trained} pixels; use {trained}"
+            f"data.image_size={image_size}: {model.name} has one position per patch, and its source {source.task} "
+            f"learned them at {source.image_size} pixels; use {source.image_size}"
         )
 
 
 def cache_folder() -> Path:
     """Return where trained sources are kept: $SWEEP_CACHE, else the user's cache folder of the system."""
     return Path(os.environ.get("SWEEP_CACHE") or platformdirs.user_cache_dir("freeze-sweep"))
+
+
+# --- trained here ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -62,16 +80,18 @@ class Recipe:
 
 
 LATIN_RECIPE = Recipe()
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+LATIN_MEAN, LATIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-def _latin_key(model: str) -> str:
-    return digest(["glyphs_latin", model, asdict(LATIN_RECIPE)])
+def _latin(config: SourceConfig, model: str) -> Source:
+    key = digest(["glyphs_latin", model, asdict(LATIN_RECIPE)])
+    load = functools.partial(_load_latin, model)
+    return Source("glyphs_latin", len(glyphs.LATIN), glyphs.SIZE, LATIN_MEAN, LATIN_STD, key, load)
 
 
 def latin_path(model: str) -> Path:
     """Return the file of the embedded source's weights; its name changes with the recipe and the rendering."""
-    return cache_folder() / "sources" / f"glyphs_latin-{model}-{_latin_key(model)}.safetensors"
+    return cache_folder() / "sources" / f"glyphs_latin-{model}-{_latin(SourceConfig(), model).key}.safetensors"
 
 
 def _load_latin(model: str, device: str) -> models.State:
@@ -107,9 +127,11 @@ def _train_latin(model: str, device: str, path: Path) -> None:
         return train.Examples(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
 
     recipe, start = LATIN_RECIPE, time.perf_counter()
-    network = models.build(model, models.random_state(model, glyphs.SIZE, seed=0), len(glyphs.LATIN), glyphs.SIZE, 0)
+    state = models.random_state(model, glyphs.SIZE, seed=0)
+    network = models.build(model, state, len(glyphs.LATIN), glyphs.SIZE, head_seed=0)
     parts, head = models.blocks(network, model, Unit.stage)
-    whole = freeze.Network(freeze.Normalize(MEAN, STD), parts, head, 0, BatchNorm.frozen).to(device)
+    normalize = freeze.Normalize(LATIN_MEAN, LATIN_STD)
+    whole = freeze.Network(normalize, parts, head, 0, BatchNorm.frozen).to(device)
     with tqdm(total=recipe.epochs, desc=f"pretraining {model} on glyphs_latin, once", unit="epoch") as bar:
 
         def advance(curves: train.Curves) -> None:
@@ -129,27 +151,147 @@ def _train_latin(model: str, device: str, path: Path) -> None:
         )
     accuracy = curves.val_accuracy[-1]
     if curves.diverged:
-        raise UserError(
-            f"source=glyphs_latin: {model} did not learn it (loss is not finite); use another model or source"
-        )
+        raise UserError(f"source=glyphs_latin: the loss of {model} is not finite; use another model or source")
     if accuracy < 0.9:
-        tqdm.write(
-            f"warning: {model} reached only {accuracy:.2f} validation accuracy on glyphs_latin (0.9 is expected)"
-        )
-    state = {key: value.cpu().contiguous() for key, value in models.backbone_state(network, model).items()}
+        tqdm.write(f"warning: {model} reached only {accuracy:.2f} validation accuracy on glyphs_latin; 0.9 is expected")
+    trained = {key: value.cpu().contiguous() for key, value in models.backbone_state(network, model).items()}
+    facts = {
+        "val_accuracy": f"{accuracy:.4f}",
+        "seconds": f"{time.perf_counter() - start:.1f}",
+        "torch": torch.__version__,
+    }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(
-        state,
-        temporary,
-        metadata={
-            "val_accuracy": f"{accuracy:.4f}",
-            "seconds": f"{time.perf_counter() - start:.1f}",
-            "torch": torch.__version__,
-        },
-    )
+    save_file(trained, temporary, metadata=facts)
     temporary.replace(path)
 
 
-SOURCES: dict[str, Source] = {
-    "glyphs_latin": Source("26 Latin capitals", len(glyphs.LATIN), glyphs.SIZE, MEAN, STD, _latin_key, _load_latin),
+# --- torchvision's ImageNet weights ---------------------------------------------------------------------------
+
+
+def _imagenet(config: SourceConfig, model: str) -> Source:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(model)
+    if config.weights not in (*weights.__members__, "DEFAULT"):
+        raise unknown("source.weights", config.weights, ("DEFAULT", *weights.__members__))
+    chosen = weights[config.weights]
+    preset = chosen.transforms()
+    name = chosen.url.rsplit("/", 1)[-1]  # torchvision's file names end in a hash of the content
+    size = int(preset.crop_size[0])
+    load = functools.partial(_download, chosen, name, model, size)
+    return Source("imagenet", len(chosen.meta["categories"]), size, preset.mean, preset.std, name, load)
+
+
+def _download(weights: Any, name: str, model: str, size: int, device: str) -> models.State:
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        found = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
+        raise UserError(
+            f"source=imagenet: cannot download {weights.url} ({' '.join(str(error).split())}); put {name} into "
+            f"{folder}, or use source=checkpoint source.path=FILE"
+        ) from error
+    return _fit_to_model(found, model, size, name)
+
+
+# --- a file ---------------------------------------------------------------------------------------------------
+
+
+def _checkpoint(config: SourceConfig, model: str) -> Source:
+    if not config.path:
+        raise UserError("source.path is not set: source=checkpoint needs source.path=FILE (.safetensors, .pth, .pt)")
+    path = Path(config.path).expanduser()
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise UserError(f"source.path={config.path}: use a .safetensors, .pth or .pt file")
+    if not path.is_file():
+        raise UserError(f"source.path={config.path}: no such file")
+    for key in ("mean", "std"):
+        values = getattr(config, key)
+        if len(values) != 3 or (key == "std" and min(values) <= 0):
+            raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
+    stat = path.stat()
+    content = _content(path, stat.st_size, stat.st_mtime_ns)
+    load = functools.partial(_read_checkpoint, path, model, config.image_size)
+    return Source(config.task, config.n_classes, config.image_size, config.mean, config.std, content, load)
+
+
+@functools.lru_cache
+def _content(path: Path, size: int, time_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _read_checkpoint(path: Path, model: str, size: int, device: str) -> models.State:
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: Any
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            with warnings.catch_warnings():  # of pickle protocols; what matters is raised
+                warnings.simplefilter("ignore", UserWarning)
+                # weights_only: a pickle could run code as it is opened
+                found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = " ".join(str(error).split()).split(". ")[0][:200]
+        raise UserError(
+            f"source.path={path}: not a file of plain tensors ({first}); save model.state_dict() as .safetensors"
+        ) from error
+    for wrapper in ("state_dict", "model", "model_state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict):
+        raise UserError(f"source.path={path}: holds a {type(found).__name__}, not a state dict")
+    return _fit_to_model(found, model, size, str(path))
+
+
+def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> models.State:
+    """Return the backbone's tensors out of `found`; say how many were loaded, skipped and missing.
+
+    Prefixes of wrappers (module., backbone., ...) are ignored, and so are heads of other tasks. A tensor of another
+    shape is an error, and so is a file with fewer than 95 % of the backbone's tensors; the rest stays random.
+    """
+    import torch
+
+    own = models.random_state(model, size, seed=0)
+    tensors = {_plain(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    loaded = {key: tensors[key] for key in own if key in tensors}
+    wrong = [
+        f"{key} is {tuple(value.shape)} there and {tuple(own[key].shape)} in the model"
+        for key, value in loaded.items()
+        if value.shape != own[key].shape
+    ]
+    # A count of batches is not a weight: files made before 2018, or converted ones, lack it.
+    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    share = len(needed & loaded.keys()) / len(needed)
+    if share < LEAST_MATCH:
+        absent = sorted(needed - loaded.keys())
+        raise UserError(
+            f"{origin}: has {share:.0%} of the tensors of {model} ({', '.join(absent[:3])} and more are missing); "
+            "it belongs to another architecture; use the model that it was saved from"
+        )
+    if wrong:
+        raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}")
+    head = len(tensors) - len(loaded)
+    tqdm.write(f"{origin}: {len(loaded)} tensors loaded, {head} skipped, {len(own) - len(loaded)} missing")
+    return own | {key: value.to(own[key].dtype) for key, value in loaded.items()}
+
+
+def _plain(key: str) -> str:
+    for prefix in ("_orig_mod.", "module.", "model.", "backbone."):
+        key = key.removeprefix(prefix)
+    return key
+
+
+SOURCES: dict[str, Callable[[SourceConfig, str], Source]] = {
+    "glyphs_latin": _latin,
+    "imagenet": _imagenet,
+    "checkpoint": _checkpoint,
 }

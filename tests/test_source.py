@@ -1,0 +1,188 @@
+import os
+import pickle
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from sweep import models, source
+from sweep.config import ModelConfig, SourceConfig, UserError
+
+SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
+
+
+def load(config: SourceConfig, model: str = "resnet18") -> models.State:
+    return source.resolve(config, model).load("cpu")
+
+
+def checkpoint(path: Path, **fields: object) -> SourceConfig:
+    return SourceConfig("checkpoint", path=str(path), **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, models.State]:
+    """Return a whole torchvision checkpoint, head included, and its tensors."""
+    torch.manual_seed(7)
+    state = torchvision.models.resnet18(num_classes=1000).state_dict()
+    save_file(state, tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors", state
+
+
+def same_backbone(loaded: models.State, state: models.State) -> None:
+    assert loaded.keys() == {key for key in state if not key.startswith("fc.")}
+    assert all(torch.equal(loaded[key], state[key]) for key in loaded)
+
+
+def test_checkpoint_in_every_form_gives_the_same_backbone(
+    saved: tuple[Path, models.State], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, state = saved
+    same_backbone(load(checkpoint(path)), state)
+    assert "120 tensors loaded, 2 skipped, 0 missing" in capsys.readouterr().out
+    for number, content in enumerate(
+        (state, {"state_dict": state, "epoch": 3}, {f"module.{key}": value for key, value in state.items()})
+    ):
+        torch.save(content, tmp_path / f"{number}.pth")
+        same_backbone(load(checkpoint(tmp_path / f"{number}.pth")), state)
+
+
+def test_half_precision_files_are_read_as_floats(saved: tuple[Path, models.State], tmp_path: Path) -> None:
+    _, state = saved
+    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    save_file(half, tmp_path / "half.safetensors")
+    loaded = load(checkpoint(tmp_path / "half.safetensors"))
+    assert loaded["conv1.weight"].dtype is torch.float32
+    assert torch.equal(loaded["conv1.weight"], half["conv1.weight"].float())
+
+
+def test_key_follows_the_content_not_the_place(saved: tuple[Path, models.State], tmp_path: Path) -> None:
+    path, state = saved
+    first = source.resolve(checkpoint(path), "resnet18").key
+    path.rename(tmp_path / "moved.safetensors")
+    assert source.resolve(checkpoint(tmp_path / "moved.safetensors"), "resnet18").key == first
+    save_file({**state, "conv1.weight": state["conv1.weight"] + 1}, path)
+    assert source.resolve(checkpoint(path), "resnet18").key != first
+
+
+def test_other_architecture_is_refused(saved: tuple[Path, models.State]) -> None:
+    with pytest.raises(UserError, match=r"has 0% of the tensors of mobilenet_v2 .* another architecture"):
+        load(checkpoint(saved[0]), "mobilenet_v2")
+    with pytest.raises(UserError, match=r"has 5\d% of the tensors of resnet34"):
+        load(checkpoint(saved[0]), "resnet34")
+
+
+def test_grey_weights_are_refused_for_colour_images(saved: tuple[Path, models.State], tmp_path: Path) -> None:
+    _, state = saved
+    grey = {**state, "conv1.weight": state["conv1.weight"][:, :1].contiguous()}
+    save_file(grey, tmp_path / "grey.safetensors")
+    message = r"conv1.weight is \(64, 1, 7, 7\) there and \(64, 3, 7, 7\) in the model"
+    with pytest.raises(UserError, match=message):
+        load(checkpoint(tmp_path / "grey.safetensors"))
+
+
+def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "was_run",)
+
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Harmful()))
+    torch.save({"state_dict": Harmful()}, tmp_path / "worse.pt")
+    for name in ("bad.pth", "worse.pt"):
+        with pytest.raises(UserError, match="not a file of plain tensors") as caught:
+            load(checkpoint(tmp_path / name))
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth"])
+def test_damaged_file_is_one_line(saved: tuple[Path, models.State], tmp_path: Path, name: str) -> None:
+    path, state = saved
+    whole = tmp_path / f"whole{Path(name).suffix}"
+    if whole.suffix == ".pth":
+        torch.save(state, whole)
+    else:
+        whole = path
+    (tmp_path / name).write_bytes(whole.read_bytes()[:5000])
+    with pytest.raises(UserError, match="not a file of plain tensors"):
+        load(checkpoint(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"path": None}, r"source.path is not set"),
+        ({"path": "nowhere.pth"}, r"source.path=nowhere.pth: no such file"),
+        ({"path": "weights.bin"}, r"use a .safetensors, .pth or .pt file"),
+        ({"path": __file__}, r"use a .safetensors"),
+    ],
+)
+def test_wrong_paths_are_refused_before_anything_is_read(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        source.resolve(SourceConfig("checkpoint", **fields), "resnet18")  # type: ignore[arg-type]
+
+
+def test_wrong_normalisation_is_refused(saved: tuple[Path, models.State]) -> None:
+    for wrong in ({"std": [0.1, 0.2]}, {"std": [0.1, 0.0, 0.1]}, {"mean": [0.5]}):
+        with pytest.raises(UserError, match="use three numbers"):
+            source.resolve(checkpoint(saved[0], **wrong), "resnet18")
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_imagenet_knows_its_normalisation_and_size(model: str) -> None:
+    found = source.resolve(SourceConfig("imagenet"), model)
+    theirs = torchvision.models.get_model_weights(model).DEFAULT
+    assert (found.n_classes, found.image_size) == (1000, 224)
+    assert list(found.mean) == pytest.approx(theirs.transforms().mean)
+    assert found.key in theirs.url
+
+
+def test_imagenet_download(monkeypatch: pytest.MonkeyPatch, saved: tuple[Path, models.State]) -> None:
+    def fetch(url: str, **options: object) -> models.State:
+        assert url.endswith("resnet18-f37072fd.pth")
+        assert options["check_hash"]
+        assert options["weights_only"]
+        return load_file(saved[0])
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    same_backbone(load(SourceConfig("imagenet")), saved[1])
+
+
+def test_imagenet_offline_says_which_file_to_put_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", fail)
+    message = (
+        rf"no route to host.*; put resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints, or use source=checkpoint"
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        load(SourceConfig("imagenet"))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_weights_name_is_refused() -> None:
+    with pytest.raises(UserError, match=r"source.weights=IMAGENET1K_V9: unknown; use one of DEFAULT, IMAGENET1K_V1"):
+        source.resolve(SourceConfig("imagenet", weights="IMAGENET1K_V9"), "resnet18")
+
+
+def test_positions_of_a_transformer_need_the_sources_size() -> None:
+    found = source.resolve(SourceConfig("imagenet"), "vit_b_16")
+    source.check(found, ModelConfig("vit_b_16"), 224)
+    with pytest.raises(UserError, match="one position per patch"):
+        source.check(found, ModelConfig("vit_b_16"), 64)
+
+
+@pytest.mark.skipif("SWEEP_SHARED" not in os.environ, reason="real weights lie in $SWEEP_SHARED/data")
+def test_real_imagenet_weights_of_mobilenet_load_whole() -> None:
+    path = SHARED / "mobilenet_v2-imagenet.safetensors"
+    loaded = load(checkpoint(path), "mobilenet_v2")
+    theirs = torchvision.models.mobilenet_v2()
+    theirs.load_state_dict(load_file(path))
+    same = {key: value for key, value in theirs.state_dict().items() if not key.startswith("classifier.1")}
+    assert loaded.keys() == same.keys()
+    assert all(torch.equal(loaded[key], same[key]) for key in same)
