@@ -161,14 +161,11 @@ def check_grid(points: Sequence[Point]) -> None:
     """Raise UserError where points that are right one by one do not fit together."""
     if len({point.config.name for point in points}) > 1:
         raise UserError("name=...: several values; one sweep has one name")
-    roots: dict[str, str | None] = {}
+    images: dict[str, Any] = {}
     for point in points:
-        root = point.config.data.root and str(Path(point.config.data.root).expanduser().resolve())
-        if roots.setdefault(point.common["task"], root) != root:
-            raise UserError(
-                f"data.root={roots[point.common['task']]} and {root}: both would be task {point.common['task']} in the "
-                "table; rename one folder"
-            )
+        task = point.common["task"]
+        if images.setdefault(task, point.images) != point.images:
+            raise UserError(f"data.label={task}: two tasks would have this name in the table; give each its data.label")
 
 
 def main() -> None:
@@ -243,7 +240,7 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     count = f"{len(points)} point" + "s" * (len(points) > 1)
     if owed:
         print(f"{count}, {len(owed)} to train; results go to {root}", flush=True)
-        run.fetch_weights(owed)
+        run.fetch(owed)
         _progress = Progress(len(points))
         job()
         _progress.bar.close()

@@ -9,10 +9,14 @@ import difflib
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 
 class UserError(ValueError):
@@ -63,7 +67,9 @@ class SourceConfig:
 @dataclass
 class DataConfig:
     name: str = "glyphs_digits"
-    root: str | None = None  # folder, for data on disk
+    root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
+    label: str | None = None  # the task's name in tables; null = the folder's or the data set's
+    classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     image_size: int | None = None  # pixels, square; null = the source's own
     case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
     per_class: int | None = None  # training images of each class, drawn by the member's seed; null = all
@@ -125,6 +131,11 @@ class Config:
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = ("name", "seeds", "device", "force", "cache")
+
+
+def cache_folder() -> Path:
+    """Return where weights and data sets are kept: $SWEEP_CACHE, else the user's cache folder of the system."""
+    return Path(os.environ.get("SWEEP_CACHE") or platformdirs.user_cache_dir("freeze-sweep"))
 
 
 def identity(config: Config) -> dict[str, Any]:

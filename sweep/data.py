@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sweep import glyphs
-from sweep.config import Case, DataConfig, UserError, digest, unknown
+from sweep import downloads, glyphs
+from sweep.config import Case, DataConfig, UserError, cache_folder, digest, unknown
+from sweep.downloads import DOWNLOADS
 from sweep.seeds import stream
 
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -49,6 +50,7 @@ class Dataset:
     read: Callable[[DataConfig, int], tuple[Split, Split | None]]
     classes: Callable[[DataConfig], tuple[str, ...]]
     fingerprint: Callable[[DataConfig], Any]
+    fetch: Callable[[DataConfig], None] = lambda config: None  # have the files on this machine
     cases: dict[str, Case] = field(default_factory=dict)  # the rule's case, by source, where it is known
 
 
@@ -56,7 +58,7 @@ def check(config: DataConfig) -> None:
     """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
     if config.name not in DATASETS:
         raise unknown("data.name", config.name, DATASETS)
-    names = DATASETS[config.name].classes(config)
+    names = classes(config)
     if len(names) < 2:
         raise UserError(f"data={config.name}: only one class ({', '.join(names)}); at least two are needed")
     if config.limit_train is not None and config.limit_train < len(names):
@@ -66,9 +68,42 @@ def check(config: DataConfig) -> None:
         )
 
 
+def classes(config: DataConfig) -> tuple[str, ...]:
+    """Return the names of the task's classes, in label order: all of the data set's, or those of data.classes."""
+    return tuple(DATASETS[config.name].classes(config)[number] for number in _kept(config))
+
+
+def _kept(config: DataConfig) -> list[int]:
+    """Return the data set's labels that the task keeps, in the task's order."""
+    names = DATASETS[config.name].classes(config)
+    if config.classes is None:
+        return list(range(len(names)))
+    asked = config.classes if isinstance(config.classes, list | tuple) else [config.classes]
+    # A name goes before a number: the classes of digits are called 0 to 9.
+    by_name = {name: number for number, name in enumerate(names)}
+    kept = []
+    for each in asked:
+        number = by_name.get(str(each), each)
+        if not isinstance(number, int) or not 0 <= number < len(names):
+            raise unknown("data.classes", str(each), names if len(names) <= 50 else [*names[:3], "...", names[-1]])
+        kept.append(number)
+    if len(set(kept)) != len(kept):
+        raise UserError(f"data.classes={config.classes}: the same class twice; list each once")
+    return kept
+
+
+def label(config: DataConfig) -> str:
+    """Return the task's name in tables: data.label, else the folder's name, else the data set's."""
+    if config.label:
+        return config.label
+    if config.name == "image_folder" and config.root:
+        return Path(config.root).expanduser().resolve().name
+    return config.name if config.classes is None else f"{config.name}-{len(classes(config))}classes"
+
+
 def case(config: DataConfig, source: str, source_classes: int) -> Case:
     """Return the rule's case of this task: as declared, else as known for embedded tasks, else unknown."""
-    n_classes = len(DATASETS[config.name].classes(config))
+    n_classes = len(classes(config))
     declared = config.case
     if declared is Case.auto:
         return DATASETS[config.name].cases.get(source, Case.unknown)
@@ -91,20 +126,23 @@ def load(config_items: tuple[tuple[str, Any], ...], image_size: int) -> Task:
     raises: UserError for unreadable images (by name) and for classes too small to be split.
     """
     config = DataConfig(**dict(config_items))
-    dataset = DATASETS[config.name]
-    classes = dataset.classes(config)
-    train, test = dataset.read(config, image_size)
+    names = classes(config)
+    train, test = DATASETS[config.name].read(config, image_size)
+    if config.classes is not None:
+        kept = _kept(config)
+        train, test = _relabel(train, kept), test and _relabel(test, kept)
     if test is None:
-        rest, held = _hold_out(train.labels, config.test_fraction, stream(config.seed, "test split"), classes)
+        rest, held = _hold_out(train.labels, config.test_fraction, stream(config.seed, "test split"), names)
         train, test = _take(train, rest), _take(train, held)
-    rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), classes)
-    return Task(classes, _take(train, rest), _take(train, held), test)
+    rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), names)
+    return Task(names, _take(train, rest), _take(train, held), test)
 
 
 def items(config: DataConfig) -> tuple[tuple[str, Any], ...]:
     """Return the fields that decide what load() returns; case and limits do not."""
-    loose = {"case": Case.auto, "per_class": None, "limit_train": None}
-    return tuple((key, loose.get(key, value)) for key, value in sorted(vars(config).items()))
+    loose = {"label": None, "case": Case.auto, "per_class": None, "limit_train": None}
+    settings = vars(config) | loose
+    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in sorted(settings.items()))
 
 
 def subsample(config: DataConfig, labels: Labels, seed: int, classes: tuple[str, ...]) -> Labels:
@@ -143,6 +181,14 @@ def _shares(counts: Labels, total: int) -> Labels:
     while quota.sum() > total:  # classes lifted to one image took more than there was
         quota[np.argmax(np.where(quota > 1, quota - exact, -np.inf))] -= 1
     return quota
+
+
+def _relabel(split: Split, kept: list[int]) -> Split:
+    """Return the images of these classes, labelled by their places in the list."""
+    place = np.full(max(int(split.labels.max()), *kept) + 1, -1)
+    place[kept] = np.arange(len(kept))
+    chosen = np.flatnonzero(place[split.labels] >= 0)
+    return Split(split.images[chosen], place[split.labels[chosen]])
 
 
 def _take(split: Split, index: Labels) -> Split:
@@ -188,7 +234,8 @@ def _alphabet(alphabet: str, pool: int, test: int, cases: dict[str, Case]) -> Da
         first, second = (Split(_resize(images, size), labels) for images, labels in pairs)
         return first, second
 
-    return Dataset(read, lambda _: tuple(alphabet), lambda _: [glyphs.VERSION, alphabet, pool, test], cases)
+    fingerprint = [glyphs.VERSION, alphabet, pool, test]
+    return Dataset(read, lambda _: tuple(alphabet), lambda _: fingerprint, cases=cases)
 
 
 def _read_gratings(config: DataConfig, size: int) -> tuple[Split, Split | None]:
@@ -207,6 +254,31 @@ def _read_digits(config: DataConfig, size: int) -> tuple[Split, Split | None]:
     grey = np.round(data.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
     images = np.repeat(grey[:, None], 3, axis=1)
     return Split(_resize(images, size), data.target.astype(np.int64)), None
+
+
+# --- torchvision's data sets ----------------------------------------------------------------------------------
+
+
+def _download(name: str) -> Dataset:
+    entry = DOWNLOADS[name]
+
+    def root(config: DataConfig) -> Path:
+        return Path(config.root).expanduser() if config.root else cache_folder() / "data"
+
+    def split(config: DataConfig, which: dict[str, Any], size: int) -> Split:
+        pairs = [(_square(image, size), label) for image, label in downloads.images(name, entry, root(config), which)]
+        return Split(np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int64))
+
+    def read(config: DataConfig, size: int) -> tuple[Split, Split | None]:
+        test = None if entry.test is None else split(config, entry.test, size)
+        return split(config, entry.train, size), test
+
+    return Dataset(
+        read,
+        classes=lambda _: entry.classes,
+        fingerprint=lambda _: ["torchvision", name],
+        fetch=lambda config: downloads.fetch(name, entry, root(config)),
+    )
 
 
 # --- images in folders ----------------------------------------------------------------------------------------
@@ -298,20 +370,23 @@ def _read_folder(config: DataConfig, size: int) -> tuple[Split, Split | None]:
 
 
 def _decode(path: Path, size: int) -> glyphs.Images:
-    """Return the image as (3, size, size): upright, shorter side scaled to size, centre kept, white behind alpha."""
     with warnings.catch_warnings(), Image.open(path) as file:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors
-        image: Image.Image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
-            wide = np.asarray(image).astype(np.int64)
-            image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("RGB")
-        if image.size != (size, size):
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-        return np.asarray(image).transpose(2, 0, 1)
+        return _square(ImageOps.exif_transpose(file), size)
+
+
+def _square(image: Image.Image, size: int) -> glyphs.Images:
+    """Return the image as (3, size, size): shorter side scaled to size, centre kept, white behind alpha."""
+    if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
+        wide = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -321,13 +396,14 @@ DATASETS: dict[str, Dataset] = {
         _read_gratings,
         lambda _: glyphs.grating_names(),
         lambda _: glyphs.VERSION,
-        {"glyphs_latin": Case.dissimilar},
+        cases={"glyphs_latin": Case.dissimilar},
     ),
     "digits": Dataset(
         _read_digits,
         lambda _: tuple("0123456789"),
         lambda _: "scikit-learn load_digits",
-        {"glyphs_latin": Case.similar_fewer},
+        cases={"glyphs_latin": Case.similar_fewer},
     ),
+    **{name: _download(name) for name in DOWNLOADS},
     "image_folder": Dataset(_read_folder, _folder_classes, _folder_fingerprint),
 }

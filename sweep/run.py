@@ -42,10 +42,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """A checked config and its identity. job: the name of its folder. common: the columns all its records share."""
+    """A checked config and its identity.
+
+    images: names the data set and the classes kept, by content. job: the name of its folder. common: the columns that
+    all its records share.
+    """
 
     config: Config
     source: Source
+    images: str
     job: str
     common: dict[str, Any]
 
@@ -77,13 +82,14 @@ def plan(config: Config) -> Point:
     data.check(config.data)
     _check_device(config.device)
     dataset = data.DATASETS[config.data.name]
-    n_classes = len(dataset.classes(config.data))
+    n_classes = len(data.classes(config.data))
     case = data.case(config.data, src.task, src.n_classes)
-    task = config.data.name if config.data.root is None else Path(config.data.root).expanduser().resolve().name
+    task = data.label(config.data)
 
     identity = settings.identity(config)
+    images = settings.digest([config.data.name, dataset.fingerprint(config.data), data.classes(config.data)])
     # What the images and the weights are, not where they lie.
-    identity["data"] |= {"root": None, "case": None, "fingerprint": dataset.fingerprint(config.data)}
+    identity["data"] |= {"root": None, "label": None, "case": None, "images": images}
     identity["source"] = {"task": src.task, "key": src.key, "mean": [*src.mean], "std": [*src.std]}
     identity["results_version"] = record.RESULTS_VERSION
     weights = "pretrained" if config.pretrained else "random"
@@ -106,12 +112,13 @@ def plan(config: Config) -> Point:
         "epochs": config.epochs,
         "batch_size": config.batch_size,
     }
-    return Point(config, src, f"{plain}-{settings.digest(identity)}", common)
+    return Point(config, src, images, f"{plain}-{settings.digest(identity)}", common)
 
 
-def fetch_weights(points: Sequence[Point]) -> None:
-    """Have the weights that these points start from on this machine before the first of them trains."""
+def fetch(points: Sequence[Point]) -> None:
+    """Have the data and the weights of these points on this machine before the first of them trains."""
     for point in points:
+        data.DATASETS[point.config.data.name].fetch(point.config.data)
         if point.config.pretrained:
             _source_state(point.source, _device(point.config.device))
 

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from filelock import FileLock
 from tqdm import tqdm
 
 from sweep import glyphs, models
-from sweep.config import ModelConfig, OptimizerConfig, SourceConfig, UserError, digest, unknown
+from sweep.config import ModelConfig, OptimizerConfig, SourceConfig, UserError, cache_folder, digest, unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
@@ -56,11 +55,6 @@ def check(source: Source, model: ModelConfig, image_size: int) -> None:
             f"data.image_size={image_size}: {model.name} has one position per patch, and its source {source.task} "
             f"learned them at {source.image_size} pixels; use {source.image_size}"
         )
-
-
-def cache_folder() -> Path:
-    """Return where trained sources are kept: $SWEEP_CACHE, else the user's cache folder of the system."""
-    return Path(os.environ.get("SWEEP_CACHE") or platformdirs.user_cache_dir("freeze-sweep"))
 
 
 # --- trained here ---------------------------------------------------------------------------------------------
