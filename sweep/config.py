@@ -74,7 +74,7 @@ class DataConfig:
     case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
     per_class: int | None = None  # training images of each class, drawn by the member's seed; null = all
     limit_train: int | None = None  # training images in all, class shares kept, drawn by the member's seed
-    val_fraction: float = 0.2  # of the training images, for choosing the learning rate and the depth
+    val_fraction: float = 0.2  # of the training images, for choosing the learning rate
     test_fraction: float = 0.2  # only where the data has no test split of its own
     seed: int = 0  # fixes the splits, the same for every member
 
@@ -162,8 +162,10 @@ def unknown(setting: str, value: str, allowed: Iterable[str]) -> UserError:
 
 def check(config: Config) -> None:
     """Raise UserError at the first setting that cannot be right, whatever the model and the data are."""
-    if not config.name or any(part in {"", ".", ".."} for part in config.name.split("/")):
-        raise UserError(f"name={config.name}: results go to outputs/<name>; use a plain name such as name=mine")
+    if not config.name or len(config.name) > 100 or {"", ".", ".."} & set(config.name.split("/")):
+        raise UserError(
+            f"name={config.name[:100]}: results go to outputs/<name>; use 1 to 100 characters, such as name=mine"
+        )
     _check_list("seeds", config.seeds, _is_seed, "a count such as 3 or a list such as [0,1,2]")
     _check_list("optimizer.lr", config.optimizer.lr, _is_rate, "a positive number or a list of them")
     if not isinstance(config.seeds, list) and config.seeds < 1:
@@ -177,7 +179,10 @@ def check(config: Config) -> None:
         if value is not None:
             _at_least(f"data.{key}", value, 1)
     if config.data.per_class is not None and config.data.limit_train is not None:
-        raise UserError("data.per_class and data.limit_train both given; use one of them, set the other to null")
+        raise UserError(
+            f"data.limit_train={config.data.limit_train}: data.per_class={config.data.per_class} is set too, perhaps "
+            "by the data set's YAML; add data.per_class=null"
+        )
     for key in ("val_fraction", "test_fraction"):
         value = getattr(config.data, key)
         if not 0 < value < 1:

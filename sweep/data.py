@@ -51,6 +51,7 @@ class Dataset:
     classes: Callable[[DataConfig], tuple[str, ...]]
     fingerprint: Callable[[DataConfig], Any]
     fetch: Callable[[DataConfig], None] = lambda config: None  # have the files on this machine
+    on_disk: bool = True  # whether data.root means something
     cases: dict[str, Case] = field(default_factory=dict)  # the rule's case, by source, where it is known
 
 
@@ -58,6 +59,8 @@ def check(config: DataConfig) -> None:
     """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
     if config.name not in DATASETS:
         raise unknown("data.name", config.name, DATASETS)
+    if config.root is not None and not DATASETS[config.name].on_disk:
+        raise UserError(f"data.root={config.root}: data={config.name} reads no files; add data=image_folder")
     names = classes(config)
     if len(names) < 2:
         raise UserError(f"data={config.name}: only one class ({', '.join(names)}); at least two are needed")
@@ -78,7 +81,7 @@ def _kept(config: DataConfig) -> list[int]:
     names = DATASETS[config.name].classes(config)
     if config.classes is None:
         return list(range(len(names)))
-    asked = config.classes if isinstance(config.classes, list | tuple) else [config.classes]
+    asked = config.classes if isinstance(config.classes, list) else [config.classes]
     # A name goes before a number: the classes of digits are called 0 to 9.
     by_name = {name: number for number, name in enumerate(names)}
     kept = []
@@ -117,15 +120,31 @@ def case(config: DataConfig, source: str, source_classes: int) -> Case:
     return declared
 
 
-@functools.lru_cache(maxsize=2)
-def load(config_items: tuple[tuple[str, Any], ...], image_size: int) -> Task:
+def load(config: DataConfig, image_size: int) -> Task:
     """Return the task; its three splits depend on data.seed alone, never on a member's seed.
 
-    config_items: the fields of a DataConfig, as a hashable tuple (see items()), so that the points of one process
-    share what was decoded.
+    The points of one process share what was decoded, and an error that was found.
     raises: UserError for unreadable images (by name) and for classes too small to be split.
     """
-    config = DataConfig(**dict(config_items))
+    loose = {"label": None, "case": Case.auto, "per_class": None, "limit_train": None}
+    key = (image_size, repr(sorted((vars(config) | loose).items())))
+    if key not in _loaded:
+        while len(_loaded) > 1:  # two tasks at most: images take memory
+            _loaded.pop(next(iter(_loaded)))
+        try:
+            _loaded[key] = _load(config, image_size)
+        except UserError as error:
+            _loaded[key] = error
+    found = _loaded[key]
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+_loaded: dict[tuple[int, str], Task | UserError] = {}
+
+
+def _load(config: DataConfig, image_size: int) -> Task:
     names = classes(config)
     train, test = DATASETS[config.name].read(config, image_size)
     if config.classes is not None:
@@ -136,13 +155,6 @@ def load(config_items: tuple[tuple[str, Any], ...], image_size: int) -> Task:
         train, test = _take(train, rest), _take(train, held)
     rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), names)
     return Task(names, _take(train, rest), _take(train, held), test)
-
-
-def items(config: DataConfig) -> tuple[tuple[str, Any], ...]:
-    """Return the fields that decide what load() returns; case and limits do not."""
-    loose = {"label": None, "case": Case.auto, "per_class": None, "limit_train": None}
-    settings = vars(config) | loose
-    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in sorted(settings.items()))
 
 
 def subsample(config: DataConfig, labels: Labels, seed: int, classes: tuple[str, ...]) -> Labels:
@@ -235,7 +247,7 @@ def _alphabet(alphabet: str, pool: int, test: int, cases: dict[str, Case]) -> Da
         return first, second
 
     fingerprint = [glyphs.VERSION, alphabet, pool, test]
-    return Dataset(read, lambda _: tuple(alphabet), lambda _: fingerprint, cases=cases)
+    return Dataset(read, lambda _: tuple(alphabet), lambda _: fingerprint, cases=cases, on_disk=False)
 
 
 def _read_gratings(config: DataConfig, size: int) -> tuple[Split, Split | None]:
@@ -290,7 +302,7 @@ def _folder_classes(config: DataConfig) -> tuple[str, ...]:
 
 def _folder_fingerprint(config: DataConfig) -> str:
     """Return a digest of every file's relative path, size and time: cheap, and any edit changes it."""
-    root = Path(config.root or "")
+    root = Path(config.root or "").expanduser()
     rows = []
     for path, _ in (entry for split in _listing(config.root)[1].values() for entry in split):
         stat = path.stat()
@@ -397,12 +409,14 @@ DATASETS: dict[str, Dataset] = {
         lambda _: glyphs.grating_names(),
         lambda _: glyphs.VERSION,
         cases={"glyphs_latin": Case.dissimilar},
+        on_disk=False,
     ),
     "digits": Dataset(
         _read_digits,
         lambda _: tuple("0123456789"),
         lambda _: "scikit-learn load_digits",
         cases={"glyphs_latin": Case.similar_fewer},
+        on_disk=False,
     ),
     **{name: _download(name) for name in DOWNLOADS},
     "image_folder": Dataset(_read_folder, _folder_classes, _folder_fingerprint),

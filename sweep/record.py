@@ -53,13 +53,14 @@ class Record:
     trainable_params: int | None = None
     frozen_params: int | None = None
     prefix: str | None = None  # none | cached | recomputed | tracked
-    prefix_seconds: float | None = None  # for all images of this member; 0 where another member paid
+    prefix_seconds: float | None = None  # in the frozen blocks; 0 where another member of the job paid
     train_seconds: float | None = None
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None  # of the process on a CPU, of the device's allocator on CUDA
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    source_accuracy: float | None = None  # of the pretrained weights on their own task, where known
     error: str | None = None
     certificate: dict[str, str] = field(default_factory=dict)  # of the frozen tensors, before and after
     curves: dict[str, list[float | None]] = field(default_factory=dict)

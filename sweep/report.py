@@ -25,7 +25,10 @@ Test accuracy in %, mean ± half the 95 % interval of the mean over seeds (Stude
 blocks; `kept` marks the deepest depth whose mean is within the margin of the best; `gain` is pretrained less random
 weights at the same depth. With random weights, a depth above 0 is the control of frozen random features. The learning
 rate was chosen on validation data for each seed; the test split was read once, for the chosen one. `s/epoch` is
-training time without evaluation, pretrained then random."""
+training time without evaluation and without the pass through the frozen blocks (`prefix_seconds` in table.csv),
+pretrained then random.
+
+Kept depths describe the test curves; to choose a depth for use, compare `val_mean` in summary.csv."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,20 +48,21 @@ class Report:
     missing: list[str]
 
 
-def build(root: Path) -> Report:
+def build(root: Path, points: list[table.Entry] | None = None) -> Report:
     """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md and figures/ under root.
 
-    raises: FileNotFoundError if root holds no multirun.
+    points: as in table.write_manifest; None = those of the last multirun. raises: FileNotFoundError if there is none.
     """
-    rows = table.collect(root)
-    varied = table.variants(root)
+    points = table.read_manifest(root) if points is None else points
+    rows = table.collect(root, points)
+    varied = table.variants(points)
     whole = table.summary(rows, varied)
     missing = table.missing(rows)
     variants = list(_variants(rows, whole, varied))
 
     _write_csv(root / "table.csv", rows)
     _replace(root / "table.parquet", rows.to_parquet)
-    _write_csv(root / "curves.csv", table.curves(root))
+    _write_csv(root / "curves.csv", table.curves(root, points))
     _write_csv(root / "summary.csv", whole)
     record.write_json(root / "verdict.json", _verdict_json(variants, missing))
     figures = _draw(root / "figures", variants)
@@ -106,13 +110,28 @@ def _accuracy(row: Any) -> str:
 
 
 def sentences(judged: Verdict) -> str:
-    """Return the verdict in two sentences: what was kept, and what that says of the rule."""
+    """Return the verdict in two sentences: which depths were kept, and what that says of the rule."""
     kept = ", ".join(f"{depth} on {task}" for task, depth in judged.kept_depth.items())
     points = f"{100 * judged.margin:g} point" + ("" if judged.margin == 0.01 else "s")
-    first = (
-        f"Blocks that can stay frozen at a cost of at most {points}: {kept}." if kept else "No depth can be compared."
-    )
-    return f"{first}\nThe rule of thumb: {judged.decision}; {judged.reason}."
+    first = f"Deepest of the freezes tried whose mean test accuracy is within {points} of the best: {kept}."
+    return f"{first if kept else 'No depth can be compared.'}\nThe rule of thumb: {judged.decision}; {judged.reason}."
+
+
+def warnings(variant: Variant) -> list[str]:
+    """Return what a reader should know before trusting the table, a line each."""
+    whole = variant.summary
+    lines = []
+    if (whole["n"] == 1).any():
+        lines.append("One seed: no interval, and differences may be noise.")
+    arms = whole.pivot_table(index=["task", "freeze_depth"], columns="pretrained", values="mean", sort=False)
+    if {True, False} <= set(arms.columns):
+        worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]
+        if worse:
+            lines.append(f"Random weights did better than pretrained ones on {', '.join(worse)}.")
+    low = whole.loc[whole["source_accuracy"] < 0.9, "source_accuracy"]
+    if len(low):
+        lines.append(f"The source was learned poorly: validation accuracy {low.min():.2f} on its own task.")
+    return lines
 
 
 def _terminal(tables: list[tuple[Variant, list[dict[str, str]]]], missing: list[str]) -> str:
@@ -122,8 +141,8 @@ def _terminal(tables: list[tuple[Variant, list[dict[str, str]]]], missing: list[
             out.append(f"{variant.label}\n")
         # No colour, no dependence on the terminal's width: what is printed can be pasted and compared.
         out.append(tabulate(lines, headers="keys", disable_numparse=True) + "\n")
-        out.append(sentences(variant.verdict) + "\n")
-    out.append("Test accuracy in %, mean ± 95 % interval over seeds (Student's t); kept = deepest within the margin.")
+        out.append("\n".join([sentences(variant.verdict), *warnings(variant)]) + "\n")
+    out.append("Test accuracy in %, mean ± half the 95 % interval over seeds (Student's t).")
     if missing:
         out.append("Missing:\n" + "\n".join(f"  {line}" for line in missing))
     return "\n".join(out)
@@ -142,6 +161,7 @@ def _markdown(
         if variant.label:
             out += [f"## {variant.label}", ""]
         out += [sentences(variant.verdict).replace("\n", " "), ""]
+        out += [line + "\n" for line in warnings(variant)]
         out += [tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True), ""]
         out += [f"![Test accuracy against frozen blocks](figures/{figures[variant.label].name})", ""]
     out += [

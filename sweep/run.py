@@ -31,7 +31,7 @@ from sweep.config import Config, UserError
 from sweep.data import Labels, Task
 from sweep.record import Record
 from sweep.seeds import torch_seed
-from sweep.source import Source
+from sweep.source import Source, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +120,7 @@ def fetch(points: Sequence[Point]) -> None:
     for point in points:
         data.DATASETS[point.config.data.name].fetch(point.config.data)
         if point.config.pretrained:
-            _source_state(point.source, _device(point.config.device))
+            _source_weights(point.source, _device(point.config.device))
 
 
 def run_point(point: Point, root: Path) -> Outcome:
@@ -163,7 +163,7 @@ def _train_seeds(point: Point, seeds: Sequence[int]) -> Iterator[tuple[int, list
     config = point.config
     device = _device(config.device)
     assert config.data.image_size is not None, "plan() resolves it"
-    task = data.load(data.items(config.data), config.data.image_size)
+    task = data.load(config.data, config.data.image_size)
     draw = functools.partial(data.subsample, config.data, task.train.labels, classes=task.classes)
     chosen = {seed: draw(seed=seed) for seed in seeds}
     shared = None
@@ -209,6 +209,9 @@ def _train_members(point: Point, seed: int, feed: Feed, device: torch.device) ->
             raise RuntimeError(f"frozen tensors changed while training: {before} before, {after} after")
         member = _member(point, seed, lr, feed, curves, network, device)
         member.train_seconds = seconds
+        member.prefix_seconds = 0.0 if members else feed.seconds
+        if point.config.pretrained:
+            member.source_accuracy = _source_weights(point.source, device).accuracy
         member.certificate = {
             "before": before,
             "after": after,
@@ -289,17 +292,17 @@ def _network(point: Point, seed: int, device: torch.device) -> Network:
 
     config, name = point.config, point.config.model.name
     src, size = point.source, point.common["image_size"]
-    state = _source_state(src, device) if config.pretrained else _random_state(name, size, seed)
+    state = _source_weights(src, device).state if config.pretrained else _random_state(name, size, seed)
     model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
     blocks, head = models.blocks(model, name, config.freeze.unit)
     normalize = freeze.Normalize(src.mean, src.std)
     return freeze.Network(normalize, blocks, head, config.freeze_depth, config.freeze.batchnorm).to(device)
 
 
-_loaded: dict[str, models.State] = {}  # the last source of this process, by its key
+_loaded: dict[str, Weights] = {}  # the last source of this process, by its key
 
 
-def _source_state(src: Source, device: torch.device) -> models.State:
+def _source_weights(src: Source, device: torch.device) -> Weights:
     if src.key not in _loaded:
         _loaded.clear()
         _loaded[src.key] = src.load(str(device))
@@ -331,7 +334,6 @@ def _member(
         trainable_params=trainable,
         frozen_params=frozen,
         prefix=feed.mode,
-        prefix_seconds=feed.seconds,
         seconds_per_epoch=float(np.mean(curves.epoch_seconds)),
         peak_memory_bytes=_peak_memory(device),
         device=_device_name(device),

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -23,13 +23,20 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
 
 
+class Weights(NamedTuple):
+    """Backbone weights on the CPU, and their validation accuracy on the source's own task, where known."""
+
+    state: models.State
+    accuracy: float | None = None
+
+
 @dataclass(frozen=True)
 class Source:
     """Where one model's pretrained weights come from, known without reading them.
 
     task: what they were trained on, with n_classes classes. image_size: pixels at which they were. mean, std: the
     normalisation they expect, per channel, of pixels in 0..1; random weights get the same, so that the arms differ in
-    weights alone. key: names the weights by content. load: device -> backbone weights, on the CPU.
+    weights alone. key: names the weights by content. load: device to train on, if need be -> weights.
     """
 
     task: str
@@ -38,7 +45,7 @@ class Source:
     mean: Sequence[float]
     std: Sequence[float]
     key: str
-    load: Callable[[str], models.State]
+    load: Callable[[str], Weights]
 
 
 def resolve(config: SourceConfig, model: str) -> Source:
@@ -88,25 +95,33 @@ def latin_path(model: str) -> Path:
     return cache_folder() / "sources" / f"glyphs_latin-{model}-{_latin(SourceConfig(), model).key}.safetensors"
 
 
-def _load_latin(model: str, device: str) -> models.State:
+def _load_latin(model: str, device: str) -> Weights:
     """Return the weights trained on 26 Latin capitals; train them first if this machine has not yet.
 
     The file is written whole or not at all; a damaged one is trained anew; of two processes one trains, the other
     waits.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     path = latin_path(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
             try:
-                return load_file(path)
+                return _read_latin(path)
             except SafetensorError as error:
                 tqdm.write(f"{path} is damaged ({error}); training it anew")
         _train_latin(model, device, path)
-        return load_file(path)
+        return _read_latin(path)
+
+
+def _read_latin(path: Path) -> Weights:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as file:
+        accuracy = (file.metadata() or {}).get("val_accuracy")
+    return Weights(load_file(path), None if accuracy is None else float(accuracy))
 
 
 def _train_latin(model: str, device: str, path: Path) -> None:
@@ -176,7 +191,7 @@ def _imagenet(config: SourceConfig, model: str) -> Source:
     return Source("imagenet", len(chosen.meta["categories"]), size, preset.mean, preset.std, name, load)
 
 
-def _download(weights: Any, name: str, model: str, size: int, device: str) -> models.State:
+def _download(weights: Any, name: str, model: str, size: int, device: str) -> Weights:
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -187,7 +202,7 @@ def _download(weights: Any, name: str, model: str, size: int, device: str) -> mo
             f"source=imagenet: cannot download {weights.url} ({' '.join(str(error).split())}); put {name} into "
             f"{folder}, or use source=checkpoint source.path=FILE"
         ) from error
-    return _fit_to_model(found, model, size, name)
+    return Weights(_fit_to_model(found, model, size, name))
 
 
 # --- a file ---------------------------------------------------------------------------------------------------
@@ -217,7 +232,7 @@ def _content(path: Path, size: int, time_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _read_checkpoint(path: Path, model: str, size: int, device: str) -> models.State:
+def _read_checkpoint(path: Path, model: str, size: int, device: str) -> Weights:
     import pickle
 
     import torch
@@ -243,7 +258,7 @@ def _read_checkpoint(path: Path, model: str, size: int, device: str) -> models.S
             found = found[wrapper]
     if not isinstance(found, dict):
         raise UserError(f"source.path={path}: holds a {type(found).__name__}, not a state dict")
-    return _fit_to_model(found, model, size, str(path))
+    return Weights(_fit_to_model(found, model, size, str(path)))
 
 
 def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> models.State:

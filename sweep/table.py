@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import types
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,18 @@ from sweep.record import Record
 CELL = ["task", "case", "pretrained", "freeze_depth"]
 
 
-def write_manifest(root: Path, points: list[dict[str, Any]]) -> None:
+Entry = dict[str, Any]
+# What a report consists of; all of it can be made again from the records.
+REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md")
+
+
+def clear(root: Path) -> None:
+    """Remove an earlier report: it describes other points than those that are about to be trained."""
+    for path in (*(root / name for name in REPORT), *(root / "figures").glob("*.png")):
+        path.unlink(missing_ok=True)
+
+
+def write_manifest(root: Path, points: list[Entry]) -> None:
     """Write which points the last multirun has: the report covers exactly these.
 
     points: dicts of job, seeds, common (the columns that all records of a point share) and varied (the settings that
@@ -24,23 +37,23 @@ def write_manifest(root: Path, points: list[dict[str, Any]]) -> None:
     record.write_json(root / "sweep.json", {"results_version": record.RESULTS_VERSION, "points": points})
 
 
-def read_manifest(root: Path) -> list[dict[str, Any]]:
+def read_manifest(root: Path) -> list[Entry]:
     """Return the points of the last multirun; raise FileNotFoundError if root has none."""
     content = record.read_json(root / "sweep.json")
-    if content is None:
+    if not content or not content.get("points"):
         raise FileNotFoundError(root / "sweep.json")
-    points: list[dict[str, Any]] = content["points"]
+    points: list[Entry] = content["points"]
     return points
 
 
-def collect(root: Path) -> pd.DataFrame:
+def collect(root: Path, points: list[Entry]) -> pd.DataFrame:
     """Return the tidy table: one row per member, one row with its status for every seed without a result.
 
     Columns: those of record.Record less curves and certificate, the sweep's name first, and one column per varied
     setting. Rows are in the manifest's order, then by seed and learning rate.
     """
     rows: list[dict[str, Any]] = []
-    for point in read_manifest(root):
+    for point in points:
         folder = record.job_folder(root, point["job"])
         for seed in point["seeds"]:
             for member in record.read_members(folder, seed) or [_absent(point, seed, folder)]:
@@ -49,11 +62,11 @@ def collect(root: Path) -> pd.DataFrame:
                 rows.append({"name": root.resolve().name} | row)
     table = pd.DataFrame(rows)
     # A column that happens to be empty keeps its type, so that files of different sweeps fit together.
-    kinds: dict[str, Any] = {"int": "Int64", "float": "float64", "str": "string"}
-    for column in dataclasses.fields(Record):
-        kind = kinds.get(str(column.type).removesuffix(" | None"))
-        if kind:
-            table[column.name] = table[column.name].astype(kind)
+    kinds: dict[Any, Any] = {int: "Int64", float: "float64", str: "string"}
+    for column, hint in typing.get_type_hints(Record).items():
+        plain = {hint, *(typing.get_args(hint) if isinstance(hint, types.UnionType) else ())}
+        for kind in plain & kinds.keys():
+            table[column] = table[column].astype(kinds[kind])
     table["versions"] = table["versions"].map(lambda versions: json.dumps(versions, sort_keys=True))
     table["selected"] = table["selected"].eq(True)
     return table.drop(columns=["curves", "certificate"])
@@ -64,10 +77,10 @@ def _absent(point: dict[str, Any], seed: int, folder: Path) -> Record:
     return Record(job=point["job"], status="failed" if error else "missing", seed=seed, error=error, **point["common"])
 
 
-def curves(root: Path) -> pd.DataFrame:
+def curves(root: Path, points: list[Entry]) -> pd.DataFrame:
     """Return one row per member and epoch: job, seed, lr, epoch (from 0) and the four curves."""
     frames = []
-    for point in read_manifest(root):
+    for point in points:
         for seed in point["seeds"]:
             for member in record.read_members(record.job_folder(root, point["job"]), seed) or []:
                 frame = pd.DataFrame(member.curves).rename_axis("epoch").reset_index()
@@ -78,21 +91,20 @@ def curves(root: Path) -> pd.DataFrame:
     return whole[["job", "seed", "lr", "epoch", *whole.columns.difference(["job", "seed", "lr", "epoch"], sort=False)]]
 
 
-def variants(root: Path) -> list[str]:
+def variants(points: list[Entry]) -> list[str]:
     """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth."""
-    points = read_manifest(root)
     keys = {key for point in points for key in point["varied"]}
     return sorted(keys)
 
 
 def missing(table: pd.DataFrame) -> list[str]:
-    """Return one line for every point and seed without a result."""
+    """Return one line for every point that lacks results: its seeds without one, and why."""
     lines = []
-    for (job, seed), rows in table.groupby(["job", "seed"], sort=False):
-        if not rows["selected"].any():
-            first = rows.iloc[0]
-            why = f": {first['error']}" if isinstance(first["error"], str) else ""
-            lines.append(f"{job} seed {seed}: {first['status']}{why}")
+    for job, rows in table.groupby("job", sort=False):
+        without = rows[~rows.groupby("seed")["selected"].transform("any")]
+        for (status, error), part in without.groupby(["status", "error"], sort=False, dropna=False):
+            seeds = ", ".join(str(seed) for seed in part["seed"].unique())
+            lines.append(f"{job} seed {seeds}: {status}" + (f": {error}" if isinstance(error, str) else ""))
     return lines
 
 
@@ -101,7 +113,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
 
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, n (seeds with a result), n_missing,
     mean, std, low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean, val_mean,
-    seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
+    source_accuracy, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
@@ -123,6 +135,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
                 "high": high,
                 "balanced_mean": _mean(chosen["test_balanced_accuracy"]),
                 "val_mean": _mean(chosen["val_accuracy"]),
+                "source_accuracy": _mean(chosen["source_accuracy"]),
                 "seconds_per_epoch": _mean(chosen["seconds_per_epoch"]),
                 "trainable_params": _mean(chosen["trainable_params"]),
             }

@@ -37,8 +37,8 @@ class Verdict:
     incomplete (points are missing, so no answer); untested (the sweep cannot speak to the rule: one case, one depth).
     effect_blocks: mean kept depth of the case that the rule keeps most of, less that of the case it keeps fewest of.
     effect_points: what freezing the deepest instead of the shallowest depth gains in accuracy points on the first of
-    those cases, less what it gains on the second. Intervals: 95 %, percentile bootstrap over tasks within a case and
-    seeds within a task.
+    those cases, less what it gains on the second. Intervals: 95 %, percentile bootstrap over what interval_over names:
+    with one task per case they hold the noise of seeds only, not how tasks differ; with one seed there are none.
     """
 
     decision: str
@@ -48,6 +48,7 @@ class Verdict:
     interval: tuple[float, float] | None = None
     effect_points: float | None = None
     effect_points_interval: tuple[float, float] | None = None
+    interval_over: str | None = None  # seeds, or tasks and seeds
     p_value: float | None = None
     p_value_reversed: float | None = None
     n_tasks: int = 0
@@ -148,8 +149,8 @@ def judge(tasks: Mapping[str, TaskScores], missing: Sequence[str] = (), margin: 
     if len(cases) < 2:
         reason = (
             "the rule compares cases, and this sweep has "
-            + (f"tasks of {cases[0]} only" if cases else "no task of known case with two depths or more")
-            + "; sweep pretrained=true over two depths or more and tasks of two cases or more"
+            + (f"tasks of {cases[0]} only" if cases else "no task of known case with pretrained=true at two depths")
+            + "; sweep pretrained=true over two depths or more, on tasks of two cases or more"
         )
         return Verdict("untested", reason, **facts)
 
@@ -157,16 +158,20 @@ def judge(tasks: Mapping[str, TaskScores], missing: Sequence[str] = (), margin: 
     p_value, p_reversed = ordered_alternative(groups)
     least = smallest_p([len(group) for group in groups])
     blocks, points = _effects(known, cases, margin)
-    draws = np.array([_effects(_resample(known, rng), cases, margin) for rng in _generators(2000)])
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
     facts |= {
         "effect_blocks": blocks,
-        "interval": (float(low[0]), float(high[0])),
         "effect_points": points,
-        "effect_points_interval": (float(low[1]), float(high[1])),
         "p_value": p_value,
         "p_value_reversed": p_reversed,
     }
+    if n_seeds > 1:
+        draws = np.array([_effects(_resample(known, rng), cases, margin) for rng in _generators(2000)])
+        low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+        facts |= {
+            "interval": (float(low[0]), float(high[0])),
+            "effect_points_interval": (float(low[1]), float(high[1])),
+            "interval_over": "tasks and seeds" if min(len(group) for group in groups) > 1 else "seeds",
+        }
     order = _order(cases, groups)
     if least > ALPHA:
         reason = f"{order}; too few tasks to test (the smallest p that {len(known)} tasks can give is {least:.2f})"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sweep import __main__ as cli
+from sweep import compose as cli
 from sweep import data, models, source
 from sweep.config import Config, check
 
@@ -15,7 +15,7 @@ YAMLS = sorted(str(path.relative_to(cli.CONF)) for path in cli.CONF.rglob("*.yam
 def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
     group, _, option = path.removesuffix(".yaml").rpartition("/")
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = cli._to_config(compose("config", [f"{group}={option}"] if group else []))
+        config = cli.to_config(compose("config", [f"{group}={option}"] if group else []))
     assert isinstance(config, Config)
     check(config)
     if group in ("model", "source", "data"):
@@ -36,22 +36,20 @@ def test_every_table_entry_has_its_yaml() -> None:
         assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} == set(table)
 
 
-def test_points_are_those_that_hydra_launches(standin_source: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    points = cli.compose(["pretrained=true,false", "freeze_depth=0,2"], multirun=True)
-    assert len(points) == 3 * 2 * 2
-    assert [each.lower() for each in points[0]] == ["data=glyphs_digits", "pretrained=true", "freeze_depth=0"]
-    only = cli.compose(["data=textures", "freeze_depth=0,2"], multirun=True)
-    assert [each[0] for each in only] == ["data=textures"] * 2
-    made = [cli.plan(each) for each in points]
-    cli.GlobalHydra.instance().clear()
-    assert len({point.job for point in made}) == 12
-    assert cli.varied(made) == [{}] * 12
+def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
+    points = cli.points(["pretrained=true,false", "freeze_depth=0,2"], multirun=True)
+    assert [point.common["case"] for point in points[::4]] == ["similar_fewer", "similar_more", "dissimilar"]
+    assert [(point.config.pretrained, point.config.freeze_depth) for point in points[:4]] == [
+        (True, 0), (True, 2), (False, 0), (False, 2),
+    ]  # fmt: skip
+    assert len({point.job for point in points}) == 12
+    assert cli.varied(points) == [{}] * 12
+    only = cli.points(["data=textures", "freeze_depth=0,2"], multirun=True)
+    assert [point.common["task"] for point in only] == ["textures"] * 2
 
 
 def test_settings_that_vary_within_a_task_are_named(standin_source: None) -> None:
-    given = ["data=textures,digits", "epochs=1,2", "freeze_depth=0,1"]
-    points = [cli.plan(each) for each in cli.compose(given, multirun=True)]
-    cli.GlobalHydra.instance().clear()
+    points = cli.points(["data=textures,digits", "epochs=1,2", "freeze_depth=0,1"], multirun=True)
     assert {tuple(each.items()) for each in cli.varied(points)} == {(("epochs", "1"),), (("epochs", "2"),)}
 
 

@@ -11,7 +11,7 @@ from sweep.config import Case, DataConfig, UserError
 
 
 def load(config: DataConfig, size: int = 32) -> data.Task:
-    return data.load(data.items(config), size)
+    return data.load(config, size)
 
 
 def folder(root: Path, **fields: object) -> DataConfig:

@@ -15,7 +15,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(config: DataConfig, size: int = 32) -> data.Task:
-    return data.load(data.items(config), size)
+    return data.load(config, size)
 
 
 def idx(array: np.ndarray, path: Path) -> None:

@@ -109,6 +109,15 @@ def test_diverged_point_makes_the_exit_code_true(standin_source: None, tmp_path:
         (["freeze.unit=layer"], "freeze.unit=layer: use one of stage, block"),
         (["pretrained=maybe"], "pretrained=maybe: use true or false"),
         (["data=3"], "string"),
+        (["modle=resnet18"], "modle: no such setting; did you mean model?"),
+        (["freeze=blok"], "freeze=blok: unknown; use one of block, stage; did you mean block?"),
+        (["data.root=photos"], "data.root=photos: data=glyphs_digits reads no files; add data=image_folder"),
+        (["-m", "seeds=1,2"], "some train the same thing"),
+        (["-m", "data=textures", "data.case=dissimilar,similar_fewer"], "some train the same thing"),
+        (["--config-name", "other"], "--config-name and --config-path: not supported"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        (["data.root=~/a (b)"], "'key=\"~/a b\"'"),
+        (["name=" + "x" * 300], "use 1 to 100 characters"),
         (["seeds"], "seeds: not of the form key=value"),
         (["freeze_depth=0,2"], "freeze_depth=0,2: several values need -m"),
         (["data=image_folder"], "data.root is not set"),
@@ -125,6 +134,23 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: l
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file")
+    done = sweep(tmp_path, "-m", *SMALL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: name=sweep: cannot write to outputs/sweep (")
+    assert done.stderr.count("\n") == 1
+
+
+def test_broken_yaml_in_a_config_dir_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bad.yaml").write_text("name: [textures")
+    done = sweep(tmp_path, "--config-dir", ".", "data=bad")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:

@@ -80,9 +80,7 @@ def test_everything_is_written_and_says_the_same(tmp_path: Path) -> None:
     assert judged["kept_depth"] == PEAK
     assert set(judged) >= {"effect_blocks", "effect_points", "interval", "p_value", "n_tasks", "n_seeds", "missing"}
     assert "digits   similar_fewer  4/5" in made.text
-    assert (
-        "Blocks that can stay frozen at a cost of at most 1 point: 4 on digits, 2 on letters, 0 on waves." in made.text
-    )
+    assert "within 1 point of the best: 4 on digits, 2 on letters, 0 on waves.\n" in made.text
     assert judged["reason"] in (root / "report.md").read_text()
     epochs = pd.read_csv(root / "curves.csv")
     assert len(epochs) == 2 * len(rows)
@@ -110,8 +108,7 @@ def test_what_is_missing_or_failed_is_listed_and_no_verdict_drawn(tmp_path: Path
     made = report.build(tmp_path)
     assert made.missing == [
         "digits-True-0 seed 1: missing",
-        "digits-False-2 seed 0: failed: bad | file",
-        "digits-False-2 seed 1: failed: bad | file",
+        "digits-False-2 seed 0, 1: failed: bad | file",
     ]
     assert all(line in made.text for line in made.missing)
     judged = json.loads((tmp_path / "verdict.json").read_text())
@@ -151,6 +148,24 @@ def test_nothing_trained_at_all_still_reports(tmp_path: Path) -> None:
     assert "missing" in made.text
 
 
+def test_reader_is_warned_of_one_seed_poor_source_and_better_random_weights(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    assert "One seed" not in report.build(tmp_path).text
+    folder = record.job_folder(tmp_path, "digits-False-4")
+    for seed in (0, 1):
+        members = record.read_members(folder, seed) or []
+        members[1].test_accuracy = 0.99
+        record.write_members(folder, seed, members)
+    folder = record.job_folder(tmp_path, "waves-True-0")
+    members = record.read_members(folder, 0) or []
+    members[1].source_accuracy = 0.5
+    record.write_members(folder, 0, members)
+    made = report.build(tmp_path, [{**point, "seeds": [0]} for point in points])
+    assert "One seed: no interval" in made.text
+    assert "Random weights did better than pretrained ones on digits at 4." in made.text
+    assert "validation accuracy 0.50 on its own task" in (tmp_path / "report.md").read_text()
+
+
 def test_report_command_works_without_torch(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     script = """
@@ -170,7 +185,12 @@ report.main(sys.argv[1:])
     assert "The rule of thumb" in done.stdout
 
 
-def test_folder_without_a_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("content", [None, "{}", '{"points": []}', "{"])
+def test_folder_without_a_sweep_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(SystemExit) as stopped:
         report.main([str(tmp_path)])
     assert stopped.value.code == 2

@@ -157,7 +157,7 @@ def test_identity_follows_results_not_places(tiny: Tiny, folder_of_images: Path)
         tiny(optimizer_schedule=Schedule.constant),
     ]
     assert len({base, *(run.plan(config).job for config in changed)}) == len(changed) + 1
-    photos = {"data_name": "image_folder", "data_per_class": None}
+    photos: dict[str, object] = {"data_name": "image_folder", "data_per_class": None}
     here = run.plan(tiny(data_root=str(folder_of_images), **photos)).job
     moved = folder_of_images.with_name("elsewhere") / "photos"
     moved.parent.mkdir()
@@ -192,7 +192,7 @@ def test_unreadable_image_leaves_a_failure_record(tiny: Tiny, tmp_path: Path, fo
         ({"optimizer_name": "adam"}, r"optimizer.name=adam: unknown; use one of sgd, adamw; did you mean adamw"),
         ({"data_name": "cifar"}, r"data.name=cifar: unknown; use one of"),
         ({"data_limit_train": 5, "data_per_class": None}, r"data.limit_train=5: 10 classes need at least one"),
-        ({"data_limit_train": 50}, r"both given"),
+        ({"data_limit_train": 50}, r"data.per_class=4 is set too.*; add data.per_class=null"),
         ({"data_val_fraction": 1.5}, r"data.val_fraction=1.5: use a share"),
         ({"source_name": "imagnet"}, r"source.name=imagnet: unknown"),
         ({"model_name": "alexnet"}, r"model.name=alexnet: unknown"),

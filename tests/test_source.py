@@ -15,7 +15,7 @@ SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
 
 
 def load(config: SourceConfig, model: str = "resnet18") -> models.State:
-    return source.resolve(config, model).load("cpu")
+    return source.resolve(config, model).load("cpu").state
 
 
 def checkpoint(path: Path, **fields: object) -> SourceConfig:

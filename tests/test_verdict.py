@@ -99,6 +99,15 @@ def test_interval_holds_the_effect_and_grows_with_noise() -> None:
     assert width(0.05) > 0
 
 
+def test_one_seed_has_no_interval_and_one_task_per_case_has_seeds_only() -> None:
+    single = {name: each._replace(accuracy=each.accuracy[:, :1]) for name, each in RULE.items()}
+    judged = verdict.judge(single)
+    assert (judged.interval, judged.effect_points_interval, judged.interval_over) == (None, None, None)
+    assert judged.effect_blocks == 4
+    assert verdict.judge(RULE).interval_over == "seeds"
+    assert verdict.judge(repeat(RULE, 2)).interval_over == "tasks and seeds"
+
+
 def test_no_verdict_from_an_incomplete_grid() -> None:
     holed = {**RULE, "a": RULE["a"]._replace(accuracy=np.where(np.eye(3) == 1, np.nan, RULE["a"].accuracy))}
     judged = verdict.judge(holed, missing=["a seed 0: failed"])

@@ -1,0 +1,53 @@
+"""What the terminal shows while points train: a line per point, and under it points done and time left."""
+
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+from sweep.run import Outcome, Point
+
+
+class Progress:
+    """labels: by job, how each point is called; owed: the jobs that have something to train."""
+
+    def __init__(self, labels: Mapping[str, str], owed: set[str]) -> None:
+        self.labels, self.owed = labels, owed
+        self.done = self.trained = 0
+        self.start = time.monotonic()
+        self.bar = tqdm(total=len(labels), unit="point", dynamic_ncols=True, disable=None)  # no bar if no terminal
+
+    def begin(self, point: Point) -> None:
+        self.bar.set_description_str(self.labels[point.job])
+
+    def end(self, point: Point, outcome: Outcome) -> None:
+        self.done += 1
+        self.trained += point.job in self.owed
+        score = "" if outcome.test_accuracy is None else f"  test {100 * outcome.test_accuracy:5.1f} %"
+        if outcome.error:
+            result = f"FAILED: {outcome.error}"
+        elif outcome.trained:
+            result = f"{outcome.seconds:5.1f} s{score}"
+        else:
+            result = f"already there{score}"
+        seconds = (time.monotonic() - self.start) / max(1, self.trained) * (len(self.owed) - self.trained)
+        total = len(self.labels)
+        tqdm.write(
+            f"[{self.done:{len(str(total))}}/{total}] {self.labels[point.job]}  {result}  (about {seconds:.0f} s left)"
+        )
+        self.bar.update()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def label(point: Point, varied: Mapping[str, str]) -> str:
+    """Return how a point is called: its task, weights and depth, and whatever else the sweep varies."""
+    weights = "pretrained" if point.config.pretrained else "random"
+    parts = [point.common["task"], weights, f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen"]
+    return ", ".join([*parts, *(f"{key}={value}" for key, value in varied.items())])
+
+
+# The progress of this process. An engine that runs a job elsewhere shows its own, and there this is None; jobs look it
+# up here, so that it never travels with them.
+current: Progress | None = None
