@@ -4,6 +4,7 @@ Hydra launches the points, with any of its launchers. The records that they leav
 code come from those, also when a point failed or the sweep was cut short.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -60,12 +61,13 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
         {"job": point.job, "seeds": point.config.seed_list, "common": point.common, "varied": each}
         for point, each in zip(points, varied, strict=True)
     ]
+    study = dataclasses.asdict(points[0].config.study)
     try:
         root.mkdir(parents=True, exist_ok=True)
         if multirun:
             if owed:
                 table.clear(root)
-            table.write_manifest(root, entries)
+            table.write_manifest(root, entries, study)
     except OSError as error:
         raise UserError(f"name={points[0].config.name}: cannot write to {root} ({error.strerror})") from error
     count = f"{len(points)} point" + "s" * (len(points) > 1)
@@ -75,7 +77,7 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
         try:
             run.fetch(owed)
             labels = {point.job: progress.label(point, each) for point, each in zip(points, varied, strict=True)}
-            progress.current = progress.Progress(labels, {point.job for point in owed})
+            progress.current = progress.Progress(len(points), labels, {point.job for point in owed})
             job()
         except KeyboardInterrupt:
             interrupted = True
@@ -83,18 +85,18 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
             progress.current.close()
     else:
         print(f"{count}, all finished before; results are in {root}")
-    missing = _report(root, entries) if multirun else _print_single(points[0], root)
+    missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
     if interrupted:
         print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
         return 130
     return 1 if missing else 0
 
 
-def _report(root: Path, entries: list[table.Entry]) -> bool:
+def _report(root: Path, entries: list[table.Entry], study: table.Study) -> bool:
     """Write and print the report; return whether results are missing."""
     from sweep import report  # matplotlib takes a second
 
-    made = report.build(root, entries)
+    made = report.build(root, entries, study)
     print(f"\n{made.text}\n\n{root}/report.md has it all: table.csv, summary.csv, verdict.json, figures/")
     return bool(made.missing)
 

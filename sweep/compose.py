@@ -102,11 +102,11 @@ def _check_grid(made: Sequence[Point]) -> None:
     """Raise UserError where points that are right one by one do not fit together."""
     if len({point.config.name for point in made}) > 1:
         raise UserError("name=...: several values; one sweep has one name")
-    if len({point.job for point in made}) < len(made):
-        twin = next(point for place, point in enumerate(made) if point.job in {other.job for other in made[:place]})
+    # With nothing frozen, both BatchNorm policies are one job under two names: such points may share it.
+    if len({(point.job, str(settings.identity(point.config))) for point in made}) < len(made):
         raise UserError(
-            f"{twin.job}: {len(made)} points, of which some train the same thing; give several values only to settings "
-            "that change a result (seeds are one list: 'seeds=[0,1]')"
+            f"{len(made)} points, of which some are the same; give several values only to settings that change a "
+            "result (seeds are one list: 'seeds=[0,1]')"
         )
     images: dict[str, str] = {}
     for point in made:

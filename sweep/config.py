@@ -41,6 +41,11 @@ class Case(StrEnum):
     unknown = "unknown"
 
 
+class Normalization(StrEnum):
+    source = "source"
+    none = "none"
+
+
 class Schedule(StrEnum):
     constant = "constant"
     cosine = "cosine"
@@ -71,10 +76,11 @@ class DataConfig:
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     image_size: int | None = None  # pixels, square; null = the source's own
+    normalize: Normalization = Normalization.source  # or none: pixels in 0..1 as they are
     case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
     per_class: int | None = None  # training images of each class, drawn by the member's seed; null = all
     limit_train: int | None = None  # training images in all, class shares kept, drawn by the member's seed
-    val_fraction: float = 0.2  # of the training images, for choosing the learning rate
+    val_fraction: float = 0.2  # of the training images, for choosing the learning rate; 0 where there is no choice
     test_fraction: float = 0.2  # only where the data has no test split of its own
     seed: int = 0  # fixes the splits, the same for every member
 
@@ -100,6 +106,21 @@ class CacheConfig:
 
 
 @dataclass
+class Reference:
+    """A published curve that the report shows beside ours."""
+
+    label: str = ""
+    test_accuracy: list[float] = field(default_factory=list)  # in 0..1, one per epoch
+    seconds_per_epoch: list[float] = field(default_factory=list)
+
+
+@dataclass
+class StudyConfig:
+    note: str | None = None  # what the report says below the curves
+    reference: list[Reference] = field(default_factory=list)
+
+
+@dataclass
 class Config:
     name: str = "sweep"  # results go to outputs/<name>
     pretrained: bool = True
@@ -107,6 +128,7 @@ class Config:
     seeds: Any = 3  # a count or a list
     epochs: int = 4
     batch_size: int = 50  # images
+    test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"
     force: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -115,6 +137,7 @@ class Config:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
 
     @property
     def seed_list(self) -> list[int]:
@@ -130,7 +153,7 @@ class Config:
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
-NOT_IDENTITY = ("name", "seeds", "device", "force", "cache")
+NOT_IDENTITY = ("name", "seeds", "device", "force", "cache", "study")
 
 
 def cache_folder() -> Path:
@@ -183,10 +206,14 @@ def check(config: Config) -> None:
             f"data.limit_train={config.data.limit_train}: data.per_class={config.data.per_class} is set too, perhaps "
             "by the data set's YAML; add data.per_class=null"
         )
-    for key in ("val_fraction", "test_fraction"):
-        value = getattr(config.data, key)
-        if not 0 < value < 1:
-            raise UserError(f"data.{key}={value}: use a share between 0 and 1, such as 0.2")
+    if not 0 <= config.data.val_fraction < 1 or not 0 < config.data.test_fraction < 1:
+        shares = f"data.val_fraction={config.data.val_fraction}, data.test_fraction={config.data.test_fraction}"
+        raise UserError(f"{shares}: use shares between 0 and 1, such as 0.2")
+    if config.data.val_fraction == 0 and len(config.lr_list) > 1:
+        raise UserError(
+            f"data.val_fraction=0: without validation images no learning rate can be chosen of {config.lr_list}; "
+            "give one, such as optimizer.lr=0.001"
+        )
     if config.optimizer.name not in ("sgd", "adamw"):
         raise unknown("optimizer.name", config.optimizer.name, ("sgd", "adamw"))
     if not 0 <= config.optimizer.momentum < 1:

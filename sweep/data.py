@@ -210,7 +210,9 @@ def _take(split: Split, index: Labels) -> Split:
 def _hold_out(
     labels: Labels, fraction: float, rng: np.random.Generator, classes: tuple[str, ...]
 ) -> tuple[Labels, Labels]:
-    """Return (rest, held): sorted indices, the same fraction of every class held out, at least one image."""
+    """Return (rest, held): sorted indices; of every class this fraction is held out, at least one image (0: none)."""
+    if fraction == 0:
+        return np.arange(len(labels)), np.arange(0)
     order = rng.permutation(len(labels))
     held = []
     for label, name in enumerate(classes):

@@ -16,7 +16,7 @@ def encode(network: Network, images: Tensor) -> Tensor:
     """
     if network.track:
         raise ValueError("a prefix with tracked BatchNorm statistics has no fixed outputs to keep")
-    first = network.encode(images[:1])
+    first = network.encode(images[:1] if len(images) else images.new_zeros(1, *images.shape[1:]))
     out = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=first.device)
     for start in range(0, len(images), BATCH):
         out[start : start + BATCH] = network.encode(images[start : start + BATCH])
@@ -25,5 +25,5 @@ def encode(network: Network, images: Tensor) -> Tensor:
 
 def size_bytes(network: Network, images: Tensor) -> int:
     """Return the memory that encode() of these images would fill."""
-    one = network.encode(images[:1])
+    one = network.encode(images.new_zeros(1, *images.shape[1:]))
     return one.element_size() * one.numel() * len(images)

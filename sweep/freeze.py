@@ -12,17 +12,21 @@ _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Normalize(nn.Module):
-    """Turn uint8 images into the floats that the source's weights expect; it has nothing to train or freeze."""
+    """Turn uint8 images into the floats that the source's weights expect, bit for bit as torchvision's transforms do.
+
+    It has nothing to train or freeze. Exactness is not for show: with BatchNorm over single pixels, a last bit in the
+    images moves the loss of three epochs by half a per cent.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(-1, 1, 1)), persistent=False)
-        self.register_buffer("offset", torch.tensor(mean).div(torch.tensor(std)).view(-1, 1, 1), persistent=False)
-        self.scale: Tensor
-        self.offset: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.float() * self.scale - self.offset  # (N, 3, S, S), uint8 to float
+        return images.float().div_(255).sub_(self.mean).div_(self.std)  # (N, 3, S, S), uint8 to float
 
 
 class Network(nn.Module):

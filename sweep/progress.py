@@ -9,20 +9,20 @@ from sweep.run import Outcome, Point
 
 
 class Progress:
-    """labels: by job, how each point is called; owed: the jobs that have something to train."""
+    """total: points; labels: by job, how each point is called; owed: the jobs that have something to train."""
 
-    def __init__(self, labels: Mapping[str, str], owed: set[str]) -> None:
-        self.labels, self.owed = labels, owed
+    def __init__(self, total: int, labels: Mapping[str, str], owed: set[str]) -> None:
+        self.total, self.labels, self.owed = total, labels, owed
         self.done = self.trained = 0
         self.start = time.monotonic()
-        self.bar = tqdm(total=len(labels), unit="point", dynamic_ncols=True, disable=None)  # no bar if no terminal
+        self.bar = tqdm(total=total, unit="point", dynamic_ncols=True, disable=None)  # no bar if no terminal
 
     def begin(self, point: Point) -> None:
         self.bar.set_description_str(self.labels[point.job])
 
     def end(self, point: Point, outcome: Outcome) -> None:
         self.done += 1
-        self.trained += point.job in self.owed
+        self.trained += outcome.trained > 0 or outcome.error is not None
         score = "" if outcome.test_accuracy is None else f"  test {100 * outcome.test_accuracy:5.1f} %"
         if outcome.error:
             result = f"FAILED: {outcome.error}"
@@ -31,10 +31,8 @@ class Progress:
         else:
             result = f"already there{score}"
         seconds = (time.monotonic() - self.start) / max(1, self.trained) * (len(self.owed) - self.trained)
-        total = len(self.labels)
-        tqdm.write(
-            f"[{self.done:{len(str(total))}}/{total}] {self.labels[point.job]}  {result}  (about {seconds:.0f} s left)"
-        )
+        place = f"[{self.done:{len(str(self.total))}}/{self.total}]"
+        tqdm.write(f"{place} {self.labels[point.job]}  {result}  (about {seconds:.0f} s left)")
         self.bar.update()
 
     def close(self) -> None:

@@ -48,12 +48,14 @@ class Report:
     missing: list[str]
 
 
-def build(root: Path, points: list[table.Entry] | None = None) -> Report:
+def build(root: Path, points: list[table.Entry] | None = None, study: table.Study | None = None) -> Report:
     """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md and figures/ under root.
 
-    points: as in table.write_manifest; None = those of the last multirun. raises: FileNotFoundError if there is none.
+    points, study: as in table.write_manifest; None = those of the last multirun.
+    raises: FileNotFoundError if there is none.
     """
-    points = table.read_manifest(root) if points is None else points
+    if points is None:
+        points, study = table.read_manifest(root)
     rows = table.collect(root, points)
     varied = table.variants(points)
     whole = table.summary(rows, varied)
@@ -62,13 +64,39 @@ def build(root: Path, points: list[table.Entry] | None = None) -> Report:
 
     _write_csv(root / "table.csv", rows)
     _replace(root / "table.parquet", rows.to_parquet)
-    _write_csv(root / "curves.csv", table.curves(root, points))
+    curves = table.curves(root, points)
+    _write_csv(root / "curves.csv", curves)
     _write_csv(root / "summary.csv", whole)
     record.write_json(root / "verdict.json", _verdict_json(variants, missing))
     figures = _draw(root / "figures", variants)
     tables = [(variant, comparison(variant)) for variant in variants]
-    record.write_text(root / "report.md", _markdown(root.resolve().name, rows, tables, figures, missing))
-    return Report(_terminal(tables, missing), missing)
+    epochs = by_epoch(curves, study)
+    text = _markdown(root.resolve().name, rows, tables, epochs, study, figures, missing)
+    record.write_text(root / "report.md", text)
+    return Report(_terminal(tables, epochs, study, missing), missing)
+
+
+def by_epoch(curves: pd.DataFrame, study: table.Study | None) -> list[dict[str, str]]:
+    """Return test accuracy in % after every epoch, a row per arm, references first; [] if it was not recorded."""
+    if "test_accuracy" not in curves:
+        return []
+    lines = []
+    for reference in (study or {}).get("reference", []):
+        line = {"arm": reference["label"]}
+        line |= {str(epoch): f"{100 * value:.1f}" for epoch, value in enumerate(reference["test_accuracy"])}
+        lines.append(line | {"s/epoch": f"{np.mean(reference['seconds_per_epoch']):.1f}"})
+    # With nothing frozen, both BatchNorm policies are the same job: one row.
+    once = curves.drop_duplicates(["job", "seed", "lr", "epoch"])
+    for _, arm in once.groupby(["job", "lr"], sort=False):
+        first = arm.iloc[0]
+        label = f"{first['task']}: pretrained={str(first['pretrained']).lower()}, freeze_depth={first['freeze_depth']}"
+        line = {"arm": label + (f", batchnorm={first['batchnorm']}" if first["freeze_depth"] else "")}
+        means = arm.groupby("epoch")["test_accuracy"].mean()
+        line |= {str(epoch): f"{100 * value:.1f}" for epoch, value in means.items()}
+        lines.append(line | {"s/epoch": f"{arm['epoch_seconds'].mean():.1f}"})
+    # The columns in order, also where a reference has fewer epochs.
+    columns = ["arm", *sorted({key for line in lines for key in line} - {"arm", "s/epoch"}, key=int), "s/epoch"]
+    return [{column: line.get(column, "") for column in columns} for line in lines]
 
 
 def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str]) -> Iterator[Variant]:
@@ -134,7 +162,15 @@ def warnings(variant: Variant) -> list[str]:
     return lines
 
 
-def _terminal(tables: list[tuple[Variant, list[dict[str, str]]]], missing: list[str]) -> str:
+EPOCHS_TITLE = "Test accuracy in % after every epoch; nothing was chosen by it."
+
+
+def _terminal(
+    tables: list[tuple[Variant, list[dict[str, str]]]],
+    epochs: list[dict[str, str]],
+    study: table.Study | None,
+    missing: list[str],
+) -> str:
     out = []
     for variant, lines in tables:
         if variant.label:
@@ -143,6 +179,10 @@ def _terminal(tables: list[tuple[Variant, list[dict[str, str]]]], missing: list[
         out.append(tabulate(lines, headers="keys", disable_numparse=True) + "\n")
         out.append("\n".join([sentences(variant.verdict), *warnings(variant)]) + "\n")
     out.append("Test accuracy in %, mean ± half the 95 % interval over seeds (Student's t).")
+    if epochs:
+        out.append(f"\n{EPOCHS_TITLE}\n\n" + tabulate(epochs, headers="keys", disable_numparse=True))
+    if study and study["note"]:
+        out.append("\n" + study["note"])
     if missing:
         out.append("Missing:\n" + "\n".join(f"  {line}" for line in missing))
     return "\n".join(out)
@@ -152,6 +192,8 @@ def _markdown(
     name: str,
     rows: pd.DataFrame,
     tables: list[tuple[Variant, list[dict[str, str]]]],
+    epochs: list[dict[str, str]],
+    study: table.Study | None,
     figures: dict[str, Path],
     missing: list[str],
 ) -> str:
@@ -164,6 +206,11 @@ def _markdown(
         out += [line + "\n" for line in warnings(variant)]
         out += [tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True), ""]
         out += [f"![Test accuracy against frozen blocks](figures/{figures[variant.label].name})", ""]
+    if epochs:
+        out += ["## Epoch by epoch", "", EPOCHS_TITLE, ""]
+        out += [tabulate(epochs, headers="keys", tablefmt="github", disable_numparse=True), ""]
+    if study and study["note"]:
+        out += [study["note"], ""]
     out += [
         "## How to read this",
         "",

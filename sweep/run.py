@@ -91,6 +91,8 @@ def plan(config: Config) -> Point:
     # What the images and the weights are, not where they lie.
     identity["data"] |= {"root": None, "label": None, "case": None, "images": images}
     identity["source"] = {"task": src.task, "key": src.key, "mean": [*src.mean], "std": [*src.std]}
+    if config.freeze_depth == 0:  # no frozen block has statistics, so both policies are one job
+        identity["freeze"]["batchnorm"] = str(settings.BatchNorm.frozen)
     identity["results_version"] = record.RESULTS_VERSION
     weights = "pretrained" if config.pretrained else "random"
     readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
@@ -197,6 +199,7 @@ def _train_members(point: Point, seed: int, feed: Feed, device: torch.device) ->
             model,
             feed.train,
             feed.val,
+            feed.test if point.config.test_every_epoch else None,
             optimizer=point.config.optimizer,
             lr=lr,
             epochs=point.config.epochs,
@@ -220,7 +223,7 @@ def _train_members(point: Point, seed: int, feed: Feed, device: torch.device) ->
         members.append(member)
         if not curves.diverged:
             # Highest validation accuracy, then lowest validation loss, then lowest learning rate.
-            rank = (curves.val_accuracy[-1], -curves.val_loss[-1])
+            rank = (curves.val_accuracy[-1], -curves.val_loss[-1]) if curves.val_loss else (0.0, 0.0)
             if best is None or rank > best[0]:
                 best = (rank, len(members) - 1, model)
     if best is not None:
@@ -295,7 +298,8 @@ def _network(point: Point, seed: int, device: torch.device) -> Network:
     state = _source_weights(src, device).state if config.pretrained else _random_state(name, size, seed)
     model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
     blocks, head = models.blocks(model, name, config.freeze.unit)
-    normalize = freeze.Normalize(src.mean, src.std)
+    plain = config.data.normalize is settings.Normalization.none
+    normalize = freeze.Normalize([0.0] * 3, [1.0] * 3) if plain else freeze.Normalize(src.mean, src.std)
     return freeze.Network(normalize, blocks, head, config.freeze_depth, config.freeze.batchnorm).to(device)
 
 
@@ -329,7 +333,7 @@ def _member(
         n_train=len(feed.train),
         n_val=len(feed.val),
         n_test=len(feed.test),
-        val_accuracy=None if diverged else curves.val_accuracy[-1],
+        val_accuracy=curves.val_accuracy[-1] if curves.val_accuracy and not diverged else None,
         loss=curves.train_loss[-1],
         trainable_params=trainable,
         frozen_params=frozen,
@@ -339,12 +343,7 @@ def _member(
         device=_device_name(device),
         versions=_versions(),
         git_commit=_git_commit(),
-        curves={
-            "train_loss": [*curves.train_loss],
-            "val_loss": [*curves.val_loss],
-            "val_accuracy": [*curves.val_accuracy],
-            "epoch_seconds": [*curves.epoch_seconds],
-        },
+        curves={key: [*values] for key, values in vars(curves).items() if values},
         **point.common,
     )
 

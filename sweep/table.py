@@ -18,6 +18,7 @@ CELL = ["task", "case", "pretrained", "freeze_depth"]
 
 
 Entry = dict[str, Any]
+Study = dict[str, Any]  # note and reference, as in config.StudyConfig
 # What a report consists of; all of it can be made again from the records.
 REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md")
 
@@ -28,22 +29,21 @@ def clear(root: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_manifest(root: Path, points: list[Entry]) -> None:
+def write_manifest(root: Path, points: list[Entry], study: Study | None = None) -> None:
     """Write which points the last multirun has: the report covers exactly these.
 
     points: dicts of job, seeds, common (the columns that all records of a point share) and varied (the settings that
     differ over the points, beyond task, pretrained and freeze_depth).
     """
-    record.write_json(root / "sweep.json", {"results_version": record.RESULTS_VERSION, "points": points})
+    record.write_json(root / "sweep.json", {"points": points, "study": study})
 
 
-def read_manifest(root: Path) -> list[Entry]:
-    """Return the points of the last multirun; raise FileNotFoundError if root has none."""
+def read_manifest(root: Path) -> tuple[list[Entry], Study | None]:
+    """Return the points and the study of the last multirun; raise FileNotFoundError if root has none."""
     content = record.read_json(root / "sweep.json")
     if not content or not content.get("points"):
         raise FileNotFoundError(root / "sweep.json")
-    points: list[Entry] = content["points"]
-    return points
+    return content["points"], content.get("study")
 
 
 def collect(root: Path, points: list[Entry]) -> pd.DataFrame:
@@ -78,17 +78,19 @@ def _absent(point: dict[str, Any], seed: int, folder: Path) -> Record:
 
 
 def curves(root: Path, points: list[Entry]) -> pd.DataFrame:
-    """Return one row per member and epoch: job, seed, lr, epoch (from 0) and the four curves."""
+    """Return one row per member and epoch: job, its arm, seed, lr, epoch (from 0) and the curves."""
     frames = []
     for point in points:
         for seed in point["seeds"]:
             for member in record.read_members(record.job_folder(root, point["job"]), seed) or []:
                 frame = pd.DataFrame(member.curves).rename_axis("epoch").reset_index()
-                frames.append(frame.assign(job=member.job, seed=member.seed, lr=member.lr))
+                arm = {key: point["common"][key] for key in ("task", "pretrained", "freeze_depth", "batchnorm")}
+                frames.append(frame.assign(job=member.job, **arm, seed=member.seed, lr=member.lr))
+    first = ["job", "task", "pretrained", "freeze_depth", "batchnorm", "seed", "lr", "epoch"]
     if not frames:
-        return pd.DataFrame(columns=["job", "seed", "lr", "epoch"])
+        return pd.DataFrame(columns=first)
     whole = pd.concat(frames, ignore_index=True)
-    return whole[["job", "seed", "lr", "epoch", *whole.columns.difference(["job", "seed", "lr", "epoch"], sort=False)]]
+    return whole[[*first, *whole.columns.difference(first, sort=False)]]
 
 
 def variants(points: list[Entry]) -> list[str]:

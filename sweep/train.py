@@ -35,11 +35,12 @@ class Scores:
 
 @dataclass
 class Curves:
-    """One value per finished epoch."""
+    """One value per finished epoch; none where there were no such images."""
 
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)  # only where it is asked for
     epoch_seconds: list[float] = field(default_factory=list)  # training only, evaluation not counted
 
     @property
@@ -52,6 +53,7 @@ def fit(
     model: nn.Module,
     train: Examples,
     val: Examples,
+    test: Examples | None = None,
     *,
     optimizer: OptimizerConfig,
     lr: float,
@@ -62,6 +64,7 @@ def fit(
 ) -> Curves:
     """Train the model's trainable parameters in place and return its curves.
 
+    val may be empty. With test, its accuracy is recorded after every epoch; training does not depend on either.
     Batch order and dropout follow from the seed alone, so members that differ in depth or learning rate see the same
     batches. Stops after an epoch whose loss is not finite. Nothing inside an epoch waits for the device.
     """
@@ -87,9 +90,12 @@ def fit(
                 total += loss.detach() * len(index)
             curves.train_loss.append(total.item() / len(train))
             curves.epoch_seconds.append(time.perf_counter() - start)
-            scores = evaluate(model, val)
-            curves.val_loss.append(scores.loss)
-            curves.val_accuracy.append(scores.accuracy)
+            if len(val):
+                scores = evaluate(model, val)
+                curves.val_loss.append(scores.loss)
+                curves.val_accuracy.append(scores.accuracy)
+            if test is not None:
+                curves.test_accuracy.append(evaluate(model, test).accuracy)
             on_epoch(curves)
             if curves.diverged:
                 break

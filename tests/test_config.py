@@ -15,7 +15,8 @@ YAMLS = sorted(str(path.relative_to(cli.CONF)) for path in cli.CONF.rglob("*.yam
 def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
     group, _, option = path.removesuffix(".yaml").rpartition("/")
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = cli.to_config(compose("config", [f"{group}={option}"] if group else []))
+        plus = "+" if group == "experiment" else ""
+        config = cli.to_config(compose("config", [f"{plus}{group}={option}"] if group else []))
     assert isinstance(config, Config)
     check(config)
     if group in ("model", "source", "data"):
@@ -26,7 +27,7 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in YAMLS if "/" in path])
 def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
-    first, *rest = (cli.CONF / path).read_text(encoding="utf-8").splitlines()
+    first, *rest = (cli.CONF / path).read_text(encoding="utf-8").removeprefix("# @package _global_\n").splitlines()
     assert first.startswith("# Choose this ")
     assert not any("_target_" in line for line in rest)
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision import transforms
 
 from sweep import features
 from sweep.config import BatchNorm
@@ -58,10 +59,11 @@ def test_nothing_frozen_trains_everything() -> None:
     assert torch.equal(net.encode(images()), net.normalize(images()))
 
 
-def test_normalize_is_the_usual_formula() -> None:
-    pixels = images(2)
-    expected = (pixels.float() / 255 - 0.5) / 0.25
-    torch.testing.assert_close(Normalize([0.5] * 3, [0.25] * 3)(pixels), expected)
+def test_normalize_is_torchvisions_to_the_last_bit() -> None:
+    pixels, (mean, std) = images(2), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
+    expected = torch.stack([steps(image.permute(1, 2, 0).numpy()) for image in pixels])
+    assert torch.equal(Normalize(mean, std)(pixels), expected)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,8 @@ def test_identity_follows_results_not_places(tiny: Tiny, folder_of_images: Path)
         tiny(optimizer_lr=[0.001, 0.01]),
         tiny(data_per_class=5),
         tiny(data_seed=1),
-        tiny(freeze_batchnorm=BatchNorm.track),
+        tiny(freeze_depth=1),
+        tiny(freeze_depth=1, freeze_batchnorm=BatchNorm.track),
         tiny(optimizer_schedule=Schedule.constant),
     ]
     assert len({base, *(run.plan(config).job for config in changed)}) == len(changed) + 1
@@ -193,7 +194,8 @@ def test_unreadable_image_leaves_a_failure_record(tiny: Tiny, tmp_path: Path, fo
         ({"data_name": "cifar"}, r"data.name=cifar: unknown; use one of"),
         ({"data_limit_train": 5, "data_per_class": None}, r"data.limit_train=5: 10 classes need at least one"),
         ({"data_limit_train": 50}, r"data.per_class=4 is set too.*; add data.per_class=null"),
-        ({"data_val_fraction": 1.5}, r"data.val_fraction=1.5: use a share"),
+        ({"data_val_fraction": 1.5}, r"data.val_fraction=1.5, .*: use shares"),
+        ({"data_val_fraction": 0.0, "optimizer_lr": [0.1, 0.2]}, r"no learning rate can be chosen of \[0.1, 0.2\]"),
         ({"source_name": "imagnet"}, r"source.name=imagnet: unknown"),
         ({"model_name": "alexnet"}, r"model.name=alexnet: unknown"),
         ({"batch_size": 1}, r"batch_size=1: use 2 or more"),
