@@ -57,19 +57,6 @@ class ModelConfig:
 
 
 @dataclass
-class SourceConfig:
-    name: str = "glyphs_latin"
-    weights: str = "DEFAULT"  # imagenet only: torchvision's name of the weights
-    # checkpoint only: the file, and what it was trained on
-    path: str | None = None
-    task: str = "imagenet"
-    n_classes: int = 1000
-    image_size: int = 224  # pixels
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
-
-
-@dataclass
 class DataConfig:
     name: str = "glyphs_digits"
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
@@ -98,6 +85,25 @@ class OptimizerConfig:
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.01
     schedule: Schedule = Schedule.cosine
+
+
+@dataclass
+class SourceConfig:
+    name: str = "pretrain"
+    # pretrain only: what to train on, and how
+    data: DataConfig = field(default_factory=lambda: DataConfig("glyphs_latin"))
+    epochs: int = 5
+    batch_size: int = 128  # images
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig("adamw", 0.002, weight_decay=0.05))
+    # imagenet only: torchvision's name of the weights
+    weights: str = "DEFAULT"
+    # checkpoint only: the file, and what it was trained on
+    path: str | None = None
+    task: str = "imagenet"
+    n_classes: int = 1000
+    image_size: int = 224  # pixels
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
 
 @dataclass

@@ -71,6 +71,11 @@ def check(config: DataConfig) -> None:
         )
 
 
+def fingerprint(config: DataConfig) -> str:
+    """Return what names the task's images and classes by content."""
+    return digest([config.name, DATASETS[config.name].fingerprint(config), classes(config)])
+
+
 def classes(config: DataConfig) -> tuple[str, ...]:
     """Return the names of the task's classes, in label order: all of the data set's, or those of data.classes."""
     return tuple(DATASETS[config.name].classes(config)[number] for number in _kept(config))
@@ -404,6 +409,7 @@ def _square(image: Image.Image, size: int) -> glyphs.Images:
 
 
 DATASETS: dict[str, Dataset] = {
+    "glyphs_latin": _alphabet(glyphs.LATIN, 250, 40, {}),
     "glyphs_digits": _alphabet(glyphs.DIGITS, 50, 50, {"glyphs_latin": Case.similar_fewer}),
     "glyphs_greek_cyrillic": _alphabet(glyphs.GREEK_CYRILLIC, 25, 20, {"glyphs_latin": Case.similar_more}),
     "textures": Dataset(

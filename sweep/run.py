@@ -80,14 +80,14 @@ def plan(config: Config) -> Point:
     models.check(config.model, config.freeze.unit, config.freeze_depth, size)
     source.check(src, config.model, size)
     data.check(config.data)
+    source.check_disjoint(config.source, config.data)
     _check_device(config.device)
-    dataset = data.DATASETS[config.data.name]
     n_classes = len(data.classes(config.data))
     case = data.case(config.data, src.task, src.n_classes)
     task = data.label(config.data)
 
     identity = settings.identity(config)
-    images = settings.digest([config.data.name, dataset.fingerprint(config.data), data.classes(config.data)])
+    images = data.fingerprint(config.data)
     # What the images and the weights are, not where they lie.
     identity["data"] |= {"root": None, "label": None, "case": None, "images": images}
     identity["source"] = {"task": src.task, "key": src.key, "mean": [*src.mean], "std": [*src.std]}

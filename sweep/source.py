@@ -1,6 +1,7 @@
 """SOURCES: pretrained weights, and the task that they come from.
 
-glyphs_latin is trained here, once; imagenet is downloaded by torchvision; checkpoint is a file of yours.
+pretrain trains on any data set here, once (glyphs_latin is that, on rendered letters); imagenet is downloaded by
+torchvision; checkpoint is a file of yours.
 """
 
 import functools
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-from sweep import glyphs, models
-from sweep.config import ModelConfig, OptimizerConfig, SourceConfig, UserError, cache_folder, digest, unknown
+from sweep import data, glyphs, models
+from sweep.config import DataConfig, ModelConfig, SourceConfig, UserError, cache_folder, digest, unknown
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
@@ -64,84 +65,102 @@ def check(source: Source, model: ModelConfig, image_size: int) -> None:
         )
 
 
+def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
+    """Raise UserError if the weights would be trained on images that the target validates with."""
+    own = config.data
+    if config.name != "pretrain" or own.name != target.name or own.root != target.root:
+        return
+    shared = set(data.classes(own)) & set(data.classes(target))
+    if shared:
+        raise UserError(
+            f"source.data={own.name}: shares the classes {', '.join(sorted(shared)[:5])} with the task and would learn "
+            "images that the task is validated on; give data.classes and source.data.classes without overlap"
+        )
+
+
 # --- trained here ---------------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the embedded source is trained; part of its key, so that a change here trains it anew."""
-
-    per_class: int = 200  # images of each of 26 letters
-    epochs: int = 5
-    batch_size: int = 128
-    optimizer: str = "adamw"
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    rendering: int = glyphs.VERSION
+PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-LATIN_RECIPE = Recipe()
-LATIN_MEAN, LATIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+def _pretrain(config: SourceConfig, model: str) -> Source:
+    if config.epochs < 1 or config.batch_size < 2 or not isinstance(config.optimizer.lr, int | float):
+        given = f"source.epochs={config.epochs}, batch_size={config.batch_size}, optimizer.lr={config.optimizer.lr}"
+        raise UserError(f"{given}: use at least one epoch, two images per batch, and one number as lr")
+    data.check(config.data)
+    key = digest(
+        {
+            "model": model,
+            "images": data.fingerprint(config.data),
+            "data": {k: v for k, v in asdict(config.data).items() if k not in ("root", "label", "case")},
+            "recipe": [config.epochs, config.batch_size, asdict(config.optimizer)],
+        }
+    )
+    load = functools.partial(_load_pretrained, config, model, key)
+    n_classes, size = len(data.classes(config.data)), config.data.image_size or glyphs.SIZE
+    return Source(data.label(config.data), n_classes, size, PLAIN_MEAN, PLAIN_STD, key, load)
 
 
-def _latin(config: SourceConfig, model: str) -> Source:
-    key = digest(["glyphs_latin", model, asdict(LATIN_RECIPE)])
-    load = functools.partial(_load_latin, model)
-    return Source("glyphs_latin", len(glyphs.LATIN), glyphs.SIZE, LATIN_MEAN, LATIN_STD, key, load)
+def pretrained_path(config: SourceConfig, model: str, key: str) -> Path:
+    """Return the file of weights trained here; its name changes with the data and the recipe."""
+    return cache_folder() / "sources" / f"{data.label(config.data)}-{model}-{key}.safetensors"
 
 
-def latin_path(model: str) -> Path:
-    """Return the file of the embedded source's weights; its name changes with the recipe and the rendering."""
-    return cache_folder() / "sources" / f"glyphs_latin-{model}-{_latin(SourceConfig(), model).key}.safetensors"
-
-
-def _load_latin(model: str, device: str) -> Weights:
-    """Return the weights trained on 26 Latin capitals; train them first if this machine has not yet.
+def _load_pretrained(config: SourceConfig, model: str, key: str, device: str) -> Weights:
+    """Return the weights trained on this data; train them first if this machine has not yet.
 
     The file is written whole or not at all; a damaged one is trained anew; of two processes one trains, the other
     waits.
     """
     from safetensors import SafetensorError
 
-    path = latin_path(model)
+    path = pretrained_path(config, model, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
             try:
-                return _read_latin(path)
+                return _read_pretrained(path)
             except SafetensorError as error:
                 tqdm.write(f"{path} is damaged ({error}); training it anew")
-        _train_latin(model, device, path)
-        return _read_latin(path)
+        data.DATASETS[config.data.name].fetch(config.data)
+        _train(config, model, device, path)
+        return _read_pretrained(path)
 
 
-def _read_latin(path: Path) -> Weights:
+def _read_pretrained(path: Path) -> Weights:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
     with safe_open(path, "pt") as file:
         accuracy = (file.metadata() or {}).get("val_accuracy")
-    return Weights(load_file(path), None if accuracy is None else float(accuracy))
+    # Copies: a loaded file is a memory map, and whoever shortens it would crash the process.
+    state = {key: value.clone() for key, value in load_file(path).items()}
+    return Weights(state, None if accuracy is None else float(accuracy))
 
 
-def _train_latin(model: str, device: str, path: Path) -> None:
+def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
+    """Train on the data's training images alone; its test images stay unseen."""
     import torch
     from safetensors.torch import save_file
 
     from sweep import freeze, train
     from sweep.config import BatchNorm, Unit
 
-    def examples(per_class: int, split: str) -> train.Examples:
-        images, labels = glyphs.characters(glyphs.LATIN, per_class, split)
-        return train.Examples(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+    start = time.perf_counter()
+    size = config.data.image_size or glyphs.SIZE
+    task = data.load(config.data, size)
+    name = data.label(config.data)
+    chosen = data.subsample(config.data, task.train.labels, 0, task.classes)
 
-    recipe, start = LATIN_RECIPE, time.perf_counter()
-    state = models.random_state(model, glyphs.SIZE, seed=0)
-    network = models.build(model, state, len(glyphs.LATIN), glyphs.SIZE, head_seed=0)
+    def examples(split: data.Split) -> train.Examples:
+        return train.Examples(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device))
+
+    state = models.random_state(model, size, seed=0)
+    network = models.build(model, state, len(task.classes), size, head_seed=0)
     parts, head = models.blocks(network, model, Unit.stage)
-    normalize = freeze.Normalize(LATIN_MEAN, LATIN_STD)
+    normalize = freeze.Normalize(PLAIN_MEAN, PLAIN_STD)
     whole = freeze.Network(normalize, parts, head, 0, BatchNorm.frozen).to(device)
-    with tqdm(total=recipe.epochs, desc=f"pretraining {model} on glyphs_latin, once", unit="epoch") as bar:
+    with tqdm(total=config.epochs, desc=f"pretraining {model} on {name}, once", unit="epoch") as bar:
 
         def advance(curves: train.Curves) -> None:
             bar.set_postfix(validation=f"{curves.val_accuracy[-1]:.3f}")
@@ -149,20 +168,20 @@ def _train_latin(model: str, device: str, path: Path) -> None:
 
         curves = train.fit(
             whole,
-            examples(recipe.per_class, "train"),
-            examples(40, "validation"),
-            optimizer=OptimizerConfig(recipe.optimizer, weight_decay=recipe.weight_decay),
-            lr=recipe.lr,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
+            examples(data.Split(task.train.images[chosen], task.train.labels[chosen])),
+            examples(task.val),
+            optimizer=config.optimizer,
+            lr=float(config.optimizer.lr),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
             seed=0,
             on_epoch=advance,
         )
     accuracy = curves.val_accuracy[-1]
     if curves.diverged:
-        raise UserError(f"source=glyphs_latin: the loss of {model} is not finite; use another model or source")
-    if accuracy < 0.9:
-        tqdm.write(f"warning: {model} reached only {accuracy:.2f} validation accuracy on glyphs_latin; 0.9 is expected")
+        raise UserError(f"source={name}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
+    if name == "glyphs_latin" and accuracy < 0.9:
+        tqdm.write(f"warning: {model} reached only {accuracy:.2f} validation accuracy on {name}; 0.9 is expected")
     trained = {key: value.cpu().contiguous() for key, value in models.backbone_state(network, model).items()}
     facts = {
         "val_accuracy": f"{accuracy:.4f}",
@@ -290,7 +309,7 @@ def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> 
         raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}")
     head = len(tensors) - len(loaded)
     tqdm.write(f"{origin}: {len(loaded)} tensors loaded, {head} skipped, {len(own) - len(loaded)} missing")
-    return own | {key: value.to(own[key].dtype) for key, value in loaded.items()}
+    return own | {key: value.to(own[key].dtype, copy=True) for key, value in loaded.items()}
 
 
 def _plain(key: str) -> str:
@@ -300,7 +319,7 @@ def _plain(key: str) -> str:
 
 
 SOURCES: dict[str, Callable[[SourceConfig, str], Source]] = {
-    "glyphs_latin": _latin,
+    "pretrain": _pretrain,
     "imagenet": _imagenet,
     "checkpoint": _checkpoint,
 }

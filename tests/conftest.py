@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
 
 from sweep import models, source
-from sweep.config import Config
+from sweep.config import Config, SourceConfig
 
 
 @pytest.fixture(scope="session")
 def standin_source() -> Iterator[None]:
     """Put random weights where the trained source would lie: tests of the machinery need not wait for the training."""
-    path = source.latin_path("resnet18")
+    config = SourceConfig()
+    path = source.pretrained_path(config, "resnet18", source.resolve(config, "resnet18").key)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(models.random_state("resnet18", 32, seed=123), path)
     yield

@@ -22,6 +22,7 @@ def folder(root: Path, **fields: object) -> DataConfig:
 @pytest.mark.parametrize(
     ("name", "classes", "train", "val", "test"),
     [
+        ("glyphs_latin", 26, 5200, 1300, 1040),
         ("glyphs_digits", 10, 400, 100, 500),
         ("glyphs_greek_cyrillic", 40, 800, 200, 800),
         ("textures", 10, 400, 100, 500),

@@ -196,7 +196,7 @@ def test_unreadable_image_leaves_a_failure_record(tiny: Tiny, tmp_path: Path, fo
         ({"data_limit_train": 50}, r"data.per_class=4 is set too.*; add data.per_class=null"),
         ({"data_val_fraction": 1.5}, r"data.val_fraction=1.5, .*: use shares"),
         ({"data_val_fraction": 0.0, "optimizer_lr": [0.1, 0.2]}, r"no learning rate can be chosen of \[0.1, 0.2\]"),
-        ({"source_name": "imagnet"}, r"source.name=imagnet: unknown"),
+        ({"source_name": "imagnet"}, r"source.name=imagnet: unknown.* did you mean imagenet"),
         ({"model_name": "alexnet"}, r"model.name=alexnet: unknown"),
         ({"batch_size": 1}, r"batch_size=1: use 2 or more"),
         ({"device": "gpu"}, r"device=gpu: use auto, cpu, cuda"),

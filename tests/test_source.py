@@ -9,7 +9,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from sweep import models, source
-from sweep.config import ModelConfig, SourceConfig, UserError
+from sweep.config import DataConfig, ModelConfig, SourceConfig, UserError
 
 SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
 
@@ -186,3 +186,43 @@ def test_real_imagenet_weights_of_mobilenet_load_whole() -> None:
     same = {key: value for key, value in theirs.state_dict().items() if not key.startswith("classifier.1")}
     assert loaded.keys() == same.keys()
     assert all(torch.equal(loaded[key], same[key]) for key in same)
+
+
+def small(**fields: object) -> SourceConfig:
+    """Return a source that trains in a second, on few letters."""
+    letters = DataConfig("glyphs_latin", classes=["A", "B", "C"], per_class=20)
+    return SourceConfig("pretrain", data=letters, epochs=1, **fields)  # type: ignore[arg-type]
+
+
+def test_pretraining_happens_once_and_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
+    found = source.resolve(small(), "resnet18")
+    assert (found.task, found.n_classes, found.image_size) == ("glyphs_latin-3classes", 3, 32)
+    first = found.load("cpu")
+    assert first.accuracy is not None
+    (kept,) = (tmp_path / "sources").glob("*.safetensors")
+    monkeypatch.setattr(source, "_train", None)  # a second training would fail
+    again = found.load("cpu")
+    assert all(torch.equal(first.state[key], again.state[key]) for key in first.state)
+    assert again.accuracy == first.accuracy
+    monkeypatch.undo()
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
+    kept.write_bytes(kept.read_bytes()[:1000])
+    mended = found.load("cpu")  # trained anew, to the same weights
+    assert all(torch.equal(first.state[key], mended.state[key]) for key in first.state)
+
+
+def test_pretraining_key_follows_data_and_recipe() -> None:
+    other = small()
+    other.data = DataConfig("glyphs_latin", classes=["A", "B", "D"], per_class=20)
+    keys = [source.resolve(each, "resnet18").key for each in (small(), small(), small(batch_size=64), other)]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    assert source.resolve(small(), "resnet34").key not in keys
+
+
+def test_source_and_task_share_no_class_of_one_data_set() -> None:
+    source.check_disjoint(small(), DataConfig("glyphs_latin", classes=["X", "Y"]))
+    source.check_disjoint(small(), DataConfig("glyphs_digits"))
+    with pytest.raises(UserError, match=r"shares the classes C with the task"):
+        source.check_disjoint(small(), DataConfig("glyphs_latin", classes=["C", "Y"]))
