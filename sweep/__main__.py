@@ -62,30 +62,32 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
         for point, each in zip(points, varied, strict=True)
     ]
     study = dataclasses.asdict(points[0].config.study)
+    count = f"{len(points)} point" + "s" * (len(points) > 1)
+    interrupted = False
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if owed:
+            root.mkdir(parents=True, exist_ok=True)
+            print(f"{count}, {len(owed)} to train; results go to {root}", flush=True)
+            run.fetch(owed)
         if multirun:
             if owed:
                 table.clear(root)
             table.write_manifest(root, entries, study)
-    except OSError as error:
-        raise UserError(f"name={points[0].config.name}: cannot write to {root} ({error.strerror})") from error
-    count = f"{len(points)} point" + "s" * (len(points) > 1)
-    interrupted = False
-    if owed:
-        print(f"{count}, {len(owed)} to train; results go to {root}", flush=True)
-        try:
-            run.fetch(owed)
+        if owed:
             labels = {point.job: progress.label(point, each) for point, each in zip(points, varied, strict=True)}
             progress.current = progress.Progress(len(points), labels, {point.job for point in owed})
             job()
-        except KeyboardInterrupt:
-            interrupted = True
-        if progress.current:
-            progress.current.close()
-    else:
-        print(f"{count}, all finished before; results are in {root}")
-    missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
+        else:
+            print(f"{count}, all finished before; results are in {root}")
+    except OSError as error:
+        raise UserError(f"name={points[0].config.name}: cannot write to {root} ({error.strerror or error})") from error
+    except KeyboardInterrupt:
+        interrupted = True
+    if progress.current:
+        progress.current.close()
+    missing = False
+    if not interrupted or progress.current:  # cut short before anything trained, there is nothing new to say
+        missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
     if interrupted:
         print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
         return 130

@@ -90,11 +90,12 @@ def plan(config: Config) -> Point:
     images = data.fingerprint(config.data)
     # What the images and the weights are, not where they lie.
     identity["data"] |= {"root": None, "label": None, "case": None, "images": images}
-    identity["source"] = {"task": src.task, "key": src.key, "mean": [*src.mean], "std": [*src.std]}
+    weights = "pretrained" if config.pretrained else "random"
+    # Random weights take only their normalisation from the source.
+    identity["source"] = [src.key if config.pretrained else weights, [*src.mean], [*src.std]]
     if config.freeze_depth == 0:  # no frozen block has statistics, so both policies are one job
         identity["freeze"]["batchnorm"] = str(settings.BatchNorm.frozen)
     identity["results_version"] = record.RESULTS_VERSION
-    weights = "pretrained" if config.pretrained else "random"
     readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
     plain = "".join(char if char.isalnum() or char in "._-" else "_" for char in readable)
     common = {
