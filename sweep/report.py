@@ -125,7 +125,8 @@ def comparison(variant: Variant) -> list[dict[str, str]]:
             line["gain"] = f"{gain:+.1f}" if np.isfinite(gain) else ""
         counts = sorted({str(int(row["n"])) for row in arms.values()})
         line["seeds"] = "/".join(counts)
-        line["s/epoch"] = " ".join(f"{row['seconds_per_epoch']:.3f}" for row in arms.values())
+        times = [row["seconds_per_epoch"] for row in arms.values()]
+        line["s/epoch"] = " ".join(f"{seconds:.3f}" if np.isfinite(seconds) else "-" for seconds in times)
         lines.append(line)
     return lines
 
