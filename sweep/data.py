@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -304,22 +304,27 @@ def _download(name: str) -> Dataset:
 
 
 def _folder_classes(config: DataConfig) -> tuple[str, ...]:
-    return _listing(config.root)[0]
+    return _listing(config.root).classes
 
 
 def _folder_fingerprint(config: DataConfig) -> str:
-    """Return a digest of every file's relative path, size and time: cheap, and any edit changes it."""
-    root = Path(config.root or "").expanduser()
-    rows = []
-    for path, _ in (entry for split in _listing(config.root)[1].values() for entry in split):
-        stat = path.stat()
-        rows.append([str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns])
-    return digest(rows)
+    return _listing(config.root).fingerprint
+
+
+class _Listing(NamedTuple):
+    """A folder of images. files: {split: [(file, label), ...]}; a folder without train/ has the one split "all".
+
+    fingerprint: a digest of every file's relative path, size and time: cheap, and any edit changes it.
+    """
+
+    classes: tuple[str, ...]
+    files: dict[str, list[tuple[Path, int]]]
+    fingerprint: str
 
 
 @functools.lru_cache(maxsize=8)
-def _listing(root: str | None) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
-    """Return the class names and {split: [(file, label), ...]}; a folder without train/ has the one split "all"."""
+def _listing(root: str | None) -> _Listing:
+    """Return what the folder holds, walked once per process; raise UserError if it cannot be a data set."""
     layout = "one subfolder of images per class, or train/ and test/ with one each"
     if not root:
         raise UserError(f"data.root is not set: data=image_folder needs data.root=path/to/images ({layout})")
@@ -347,7 +352,11 @@ def _listing(root: str | None) -> tuple[tuple[str, ...], dict[str, list[tuple[Pa
         if empty:
             where = splits[split] / classes[min(empty)]
             raise UserError(f"data.root={root}: no images in {where}; add some ({', '.join(EXTENSIONS)}) or remove it")
-    return classes, files
+    rows = []
+    for path, _ in (entry for entries in files.values() for entry in entries):
+        stat = path.stat()
+        rows.append([str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns])
+    return _Listing(classes, files, digest(rows))
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
@@ -365,7 +374,7 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _read_folder(config: DataConfig, size: int) -> tuple[Split, Split | None]:
-    _, files = _listing(config.root)
+    files = _listing(config.root).files
     bad: list[str] = []
     splits = {}
     for split, entries in files.items():

@@ -120,8 +120,12 @@ def plan(config: Config) -> Point:
 
 def fetch(points: Sequence[Point]) -> None:
     """Have the data and the weights of these points on this machine before the first of them trains."""
+    fetched = set()  # to look whether a download is whole means to read all of it
     for point in points:
-        data.DATASETS[point.config.data.name].fetch(point.config.data)
+        task = point.config.data
+        if (task.name, task.root) not in fetched:
+            data.DATASETS[task.name].fetch(task)
+            fetched.add((task.name, task.root))
         if point.config.pretrained:
             _source_weights(point.source, _device(point.config.device))
 

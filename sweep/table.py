@@ -7,7 +7,6 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sweep import record, verdict
@@ -15,7 +14,6 @@ from sweep.record import Record
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
-
 
 Entry = dict[str, Any]
 Study = dict[str, Any]  # note and reference, as in config.StudyConfig
@@ -165,4 +163,4 @@ def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
         scores[str(task)] = verdict.TaskScores(
             case=str(rows["case"].iloc[0]), depths=grid.index.to_numpy(int), accuracy=grid.to_numpy(float)
         )
-    return {task: each for task, each in scores.items() if np.ndim(each.accuracy) == 2}
+    return scores

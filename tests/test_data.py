@@ -94,7 +94,7 @@ def test_image_folder_lists_files_as_torchvision_does(folder_of_images: Path) ->
     (folder_of_images / "cat" / "00.jpg").rename(folder_of_images / "cat" / "more" / "Z.JPG")
     (folder_of_images / "cat" / "notes.txt").write_text("not an image")
     config = folder(folder_of_images)
-    classes, files = data._listing(config.root)
+    classes, files, _ = data._listing(config.root)
     theirs = ImageFolder(str(folder_of_images))
     assert list(classes) == theirs.classes
     assert sorted((str(path), label) for path, label in files["all"]) == sorted(theirs.samples)
