@@ -46,6 +46,18 @@ class Normalization(StrEnum):
     none = "none"
 
 
+class Precision(StrEnum):
+    fp32 = "fp32"
+    tf32 = "tf32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Augment(StrEnum):
+    none = "none"
+    flip_crop = "flip_crop"
+
+
 class Schedule(StrEnum):
     constant = "constant"
     cosine = "cosine"
@@ -64,6 +76,7 @@ class DataConfig:
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     image_size: int | None = None  # pixels, square; null = the source's own
     normalize: Normalization = Normalization.source  # or none: pixels in 0..1 as they are
+    augment: Augment = Augment.none  # or flip_crop: random mirror and shift by up to an eighth, new in every epoch
     case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
     per_class: int | None = None  # training images of each class, drawn by the member's seed; null = all
     limit_train: int | None = None  # training images in all, class shares kept, drawn by the member's seed
@@ -76,6 +89,7 @@ class DataConfig:
 class FreezeConfig:
     unit: Unit = Unit.stage
     batchnorm: BatchNorm = BatchNorm.frozen
+    precision: Precision = Precision.fp32  # of the frozen blocks' outputs: fp32, bf16 (computed so too), fp16
 
 
 @dataclass
@@ -108,7 +122,7 @@ class SourceConfig:
 
 @dataclass
 class CacheConfig:
-    max_gb: float = 4.0  # prefix outputs that a job may hold; more than that is recomputed per batch
+    max_gb: float = 10.0  # decoded images and outputs of frozen blocks on disk; least recently used goes first
 
 
 @dataclass
@@ -134,6 +148,7 @@ class Config:
     seeds: Any = 3  # a count or a list
     epochs: int = 4
     batch_size: int = 50  # images
+    precision: Precision = Precision.fp32  # of what is trained: fp32, tf32 (CUDA), bf16 (autocast)
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"
     force: bool = False
@@ -226,6 +241,10 @@ def check(config: Config) -> None:
         raise UserError(f"optimizer.momentum={config.optimizer.momentum}: use a number in [0, 1)")
     if not config.optimizer.weight_decay >= 0:
         raise UserError(f"optimizer.weight_decay={config.optimizer.weight_decay}: use 0 or more")
+    if config.precision is Precision.fp16:
+        raise UserError("precision=fp16: training would need loss scaling; use fp32, tf32 or bf16")
+    if config.freeze.precision is Precision.tf32:
+        raise UserError("freeze.precision=tf32: outputs are kept as fp32, bf16 or fp16; use precision=tf32")
     if not config.cache.max_gb >= 0:
         raise UserError(f"cache.max_gb={config.cache.max_gb}: use a size in gigabytes, 0 to keep nothing")
 

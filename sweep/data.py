@@ -2,8 +2,9 @@
 
 import functools
 import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sweep import downloads, glyphs
+from sweep import downloads, glyphs, store
 from sweep.config import Case, DataConfig, UserError, cache_folder, digest, unknown
 from sweep.downloads import DOWNLOADS
 from sweep.seeds import stream
@@ -23,10 +24,28 @@ Labels = npt.NDArray[np.int64]  # (N,)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
+# allocate(split, count) -> (images (count, 3, S, S) uint8, labels (count,) int64), to be filled
+Allocate = Callable[[str, int], tuple[glyphs.Images, Labels]]
+
+# Part of the name of every decoded array. Raise it when a change of the code changes pixels.
+DECODING = 1
+
+
 @dataclass(frozen=True)
 class Split:
-    images: glyphs.Images  # (N, 3, S, S) uint8
-    labels: Labels
+    """Some rows of an array of images, which may be a memory map larger than the memory: take what is needed."""
+
+    pool: glyphs.Images  # (M, 3, S, S) uint8
+    rows: Labels  # which images of the pool
+    labels: Labels  # of these rows
+
+    @property
+    def images(self) -> glyphs.Images:
+        """Return a copy of the images (N, 3, S, S)."""
+        return self.pool[self.rows]
+
+    def take(self, index: Labels) -> "Split":
+        return Split(self.pool, self.rows[index], self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -43,13 +62,16 @@ class Task:
 class Dataset:
     """One entry of DATASETS.
 
-    read returns (train, test), where test is None if the data has no split of its own.
-    classes, check and fingerprint answer before any image is read; fingerprint changes when the images do.
+    read decodes every split of splits() at an image size into arrays that it asks for; "test" is only there if the data
+    has one of its own. The others answer before any image is read. fingerprint changes when the images do; files, where
+    that is by name only, changes with the files that are there.
     """
 
-    read: Callable[[DataConfig, int], tuple[Split, Split | None]]
+    read: Callable[[DataConfig, int, Allocate], None]
     classes: Callable[[DataConfig], tuple[str, ...]]
     fingerprint: Callable[[DataConfig], Any]
+    splits: Callable[[DataConfig], tuple[str, ...]] = lambda config: ("train", "test")
+    files: Callable[[DataConfig], Any] = lambda config: None
     fetch: Callable[[DataConfig], None] = lambda config: None  # have the files on this machine
     on_disk: bool = True  # whether data.root means something
     cases: dict[str, Case] = field(default_factory=dict)  # the rule's case, by source, where it is known
@@ -125,10 +147,11 @@ def case(config: DataConfig, source: str, source_classes: int) -> Case:
     return declared
 
 
-def load(config: DataConfig, image_size: int) -> Task:
+def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     """Return the task; its three splits depend on data.seed alone, never on a member's seed.
 
-    The points of one process share what was decoded, and an error that was found.
+    Images are decoded once and kept on disk, memory-mapped, in the store, which is trimmed to max_gb; with 0 they are
+    kept in memory alone. The points of one process share them, and an error that was found.
     raises: UserError for unreadable images (by name) and for classes too small to be split.
     """
     loose = {"label": None, "case": Case.auto, "per_class": None, "limit_train": None}
@@ -137,7 +160,7 @@ def load(config: DataConfig, image_size: int) -> Task:
         while len(_loaded) > 1:  # two tasks at most: images take memory
             _loaded.pop(next(iter(_loaded)))
         try:
-            _loaded[key] = _load(config, image_size)
+            _loaded[key] = _load(config, image_size, max_gb)
         except UserError as error:
             _loaded[key] = error
     found = _loaded[key]
@@ -149,17 +172,66 @@ def load(config: DataConfig, image_size: int) -> Task:
 _loaded: dict[tuple[int, str], Task | UserError] = {}
 
 
-def _load(config: DataConfig, image_size: int) -> Task:
+def _load(config: DataConfig, image_size: int, max_gb: float) -> Task:
     names = classes(config)
-    train, test = DATASETS[config.name].read(config, image_size)
+    splits = _decoded(config, image_size, max_gb)
     if config.classes is not None:
         kept = _kept(config)
-        train, test = _relabel(train, kept), test and _relabel(test, kept)
+        splits = {name: _relabel(split, kept) for name, split in splits.items()}
+    train, test = splits["train"], splits.get("test")
     if test is None:
         rest, held = _hold_out(train.labels, config.test_fraction, stream(config.seed, "test split"), names)
-        train, test = _take(train, rest), _take(train, held)
+        train, test = train.take(rest), train.take(held)
     rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), names)
-    return Task(names, _take(train, rest), _take(train, held), test)
+    return Task(names, train.take(rest), train.take(held), test)
+
+
+def _decoded(config: DataConfig, size: int, max_gb: float) -> dict[str, Split]:
+    """Return the data set's own splits: from disk if they were decoded before."""
+    dataset = DATASETS[config.name]
+    if max_gb > 0:
+        key = digest([DECODING, config.name, size, dataset.fingerprint(config), dataset.files(config)])
+        try:
+            with store.group(f"images-{config.name}-{key}") as group:
+                found = _stored(group, dataset.splits(config))
+                if found is None:
+                    with group.write() as allocate:
+                        dataset.read(config, size, _allocator(size, allocate))
+                    found = _stored(group, dataset.splits(config))
+            store.trim(max_gb * 1e9)
+            if found is not None:
+                return found
+        except OSError as error:  # no room, or no right to write there
+            print(f"warning: decoded images are not kept ({error})", file=sys.stderr)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+
+    def in_memory(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        return arrays.setdefault(name, np.empty(shape, dtype))
+
+    dataset.read(config, size, _allocator(size, in_memory))
+    return {name: _whole(arrays[f"{name}-images"], arrays[f"{name}-labels"]) for name in dataset.splits(config)}
+
+
+def _allocator(size: int, allocate: store.Allocate) -> Allocate:
+    def both(split: str, count: int) -> tuple[glyphs.Images, Labels]:
+        images = allocate(f"{split}-images", (count, 3, size, size), np.uint8)
+        return images, allocate(f"{split}-labels", (count,), np.int64)
+
+    return both
+
+
+def _stored(group: store.Group, names: Sequence[str]) -> dict[str, Split] | None:
+    found = {}
+    for name in names:
+        images, labels = group.read(f"{name}-images"), group.read(f"{name}-labels")
+        if images is None or labels is None:
+            return None
+        found[name] = _whole(images, labels)
+    return found
+
+
+def _whole(images: glyphs.Images, labels: Labels) -> Split:
+    return Split(images, np.arange(len(labels)), np.array(labels))
 
 
 def subsample(config: DataConfig, labels: Labels, seed: int, classes: tuple[str, ...]) -> Labels:
@@ -204,12 +276,8 @@ def _relabel(split: Split, kept: list[int]) -> Split:
     """Return the images of these classes, labelled by their places in the list."""
     place = np.full(max(int(split.labels.max()), *kept) + 1, -1)
     place[kept] = np.arange(len(kept))
-    chosen = np.flatnonzero(place[split.labels] >= 0)
-    return Split(split.images[chosen], place[split.labels[chosen]])
-
-
-def _take(split: Split, index: Labels) -> Split:
-    return Split(split.images[index], split.labels[index])
+    chosen = split.take(np.flatnonzero(place[split.labels] >= 0))
+    return Split(chosen.pool, chosen.rows, place[chosen.labels])
 
 
 def _hold_out(
@@ -242,37 +310,41 @@ def _resize(images: glyphs.Images, size: int) -> glyphs.Images:
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in square])
 
 
+def _fill(allocate: Allocate, split: str, images: glyphs.Images, labels: Labels) -> None:
+    pixels, numbers = allocate(split, len(labels))
+    pixels[:], numbers[:] = images, labels
+
+
 # --- rendered here --------------------------------------------------------------------------------------------
 
 
 def _alphabet(alphabet: str, pool: int, test: int, cases: dict[str, Case]) -> Dataset:
     """Return the entry of a task of characters: `pool` images a class to train and validate on, `test` to test."""
 
-    def read(config: DataConfig, size: int) -> tuple[Split, Split | None]:
-        pairs = [glyphs.characters(alphabet, n, split) for n, split in ((pool, "train"), (test, "test"))]
-        first, second = (Split(_resize(images, size), labels) for images, labels in pairs)
-        return first, second
+    def read(config: DataConfig, size: int, allocate: Allocate) -> None:
+        for split, count in (("train", pool), ("test", test)):
+            images, labels = glyphs.characters(alphabet, count, split)
+            _fill(allocate, split, _resize(images, size), labels)
 
     fingerprint = [glyphs.VERSION, alphabet, pool, test]
     return Dataset(read, lambda _: tuple(alphabet), lambda _: fingerprint, cases=cases, on_disk=False)
 
 
-def _read_gratings(config: DataConfig, size: int) -> tuple[Split, Split | None]:
-    pairs = [glyphs.gratings(50, split) for split in ("train", "test")]
-    first, second = (Split(_resize(images, size), labels) for images, labels in pairs)
-    return first, second
+def _read_gratings(config: DataConfig, size: int, allocate: Allocate) -> None:
+    for split in ("train", "test"):
+        images, labels = glyphs.gratings(50, split)
+        _fill(allocate, split, _resize(images, size), labels)
 
 
 # --- scikit-learn's handwriting -------------------------------------------------------------------------------
 
 
-def _read_digits(config: DataConfig, size: int) -> tuple[Split, Split | None]:
+def _read_digits(config: DataConfig, size: int, allocate: Allocate) -> None:
     from sklearn.datasets import load_digits
 
     data = load_digits()
     grey = np.round(data.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
-    images = np.repeat(grey[:, None], 3, axis=1)
-    return Split(_resize(images, size), data.target.astype(np.int64)), None
+    _fill(allocate, "train", _resize(np.repeat(grey[:, None], 3, axis=1), size), data.target)
 
 
 # --- torchvision's data sets ----------------------------------------------------------------------------------
@@ -280,22 +352,24 @@ def _read_digits(config: DataConfig, size: int) -> tuple[Split, Split | None]:
 
 def _download(name: str) -> Dataset:
     entry = DOWNLOADS[name]
+    parts = {split: which for split, which in (("train", entry.train), ("test", entry.test)) if which is not None}
 
     def root(config: DataConfig) -> Path:
         return Path(config.root).expanduser() if config.root else cache_folder() / "data"
 
-    def split(config: DataConfig, which: dict[str, Any], size: int) -> Split:
-        pairs = [(_square(image, size), label) for image, label in downloads.images(name, entry, root(config), which)]
-        return Split(np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int64))
-
-    def read(config: DataConfig, size: int) -> tuple[Split, Split | None]:
-        test = None if entry.test is None else split(config, entry.test, size)
-        return split(config, entry.train, size), test
+    def read(config: DataConfig, size: int, allocate: Allocate) -> None:
+        for split, which in parts.items():
+            whole = downloads.images(name, entry, root(config), which)
+            pixels, labels = allocate(split, len(whole))
+            for number, (image, label) in enumerate(whole):
+                pixels[number], labels[number] = _square(image, size), label
 
     return Dataset(
         read,
         classes=lambda _: entry.classes,
         fingerprint=lambda _: ["torchvision", name],
+        splits=lambda _: tuple(parts),
+        files=lambda config: downloads.probe(entry, root(config)),
         fetch=lambda config: downloads.fetch(name, entry, root(config)),
     )
 
@@ -312,7 +386,7 @@ def _folder_fingerprint(config: DataConfig) -> str:
 
 
 class _Listing(NamedTuple):
-    """A folder of images. files: {split: [(file, label), ...]}; a folder without train/ has the one split "all".
+    """A folder of images. files: {split: [(file, label), ...]}; a folder without train/ is all training images.
 
     fingerprint: a digest of every file's relative path, size and time: cheap, and any edit changes it.
     """
@@ -334,7 +408,7 @@ def _listing(root: str | None) -> _Listing:
     if (folder / "train").is_dir() != (folder / "test").is_dir():
         there, absent = ("train", "test") if (folder / "train").is_dir() else ("test", "train")
         raise UserError(f"data.root={root}: has {there}/ but no {absent}/; use {layout}")
-    splits = {name: folder / name for name in ("train", "test")} if (folder / "train").is_dir() else {"all": folder}
+    splits = {name: folder / name for name in ("train", "test")} if (folder / "train").is_dir() else {"train": folder}
     names = {split: _subfolders(path) for split, path in splits.items()}
     classes = next(iter(names.values()))
     if not classes:
@@ -373,12 +447,15 @@ def _images_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read_folder(config: DataConfig, size: int) -> tuple[Split, Split | None]:
-    files = _listing(config.root).files
+def _folder_splits(config: DataConfig) -> tuple[str, ...]:
+    return tuple(_listing(config.root).files)
+
+
+def _read_folder(config: DataConfig, size: int, allocate: Allocate) -> None:
     bad: list[str] = []
-    splits = {}
-    for split, entries in files.items():
-        images = np.empty((len(entries), 3, size, size), np.uint8)
+    for split, entries in _listing(config.root).files.items():
+        images, labels = allocate(split, len(entries))
+        labels[:] = [label for _, label in entries]
 
         def decode(number: int, entries=entries, images=images) -> None:  # type: ignore[no-untyped-def]
             try:
@@ -388,13 +465,9 @@ def _read_folder(config: DataConfig, size: int) -> tuple[Split, Split | None]:
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL releases the lock while it decodes
             list(pool.map(decode, range(len(entries))))
-        splits[split] = Split(images, np.array([label for _, label in entries], np.int64))
     if bad:
         shown = "; ".join(sorted(bad)[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise UserError(f"data.root={config.root}: {len(bad)} unreadable image(s), repair or remove them: {shown}")
-    if "all" in splits:
-        return splits["all"], None
-    return splits["train"], splits["test"]
 
 
 def _decode(path: Path, size: int) -> glyphs.Images:
@@ -432,9 +505,10 @@ DATASETS: dict[str, Dataset] = {
         _read_digits,
         lambda _: tuple("0123456789"),
         lambda _: "scikit-learn load_digits",
+        splits=lambda _: ("train",),
         cases={"glyphs_latin": Case.similar_fewer},
         on_disk=False,
     ),
     **{name: _download(name) for name in DOWNLOADS},
-    "image_folder": Dataset(_read_folder, _folder_classes, _folder_fingerprint),
+    "image_folder": Dataset(_read_folder, _folder_classes, _folder_fingerprint, _folder_splits),
 }

@@ -22,6 +22,7 @@ class Download:
     kind: str
     classes: tuple[str, ...]
     files: str
+    marks: str
     train: dict[str, Any] = field(default_factory=dict)
     test: dict[str, Any] | None = None
     coarse: tuple[int, ...] | None = None
@@ -33,12 +34,30 @@ def fetch(name: str, download: Download, root: Path) -> None:
         _open(name, download, root, split)
 
 
-def images(name: str, download: Download, root: Path, split: dict[str, Any]) -> Iterator[tuple[Image.Image, int]]:
-    """Yield every image of a split with its label, in the data set's own order."""
-    whole = _open(name, download, root, split)
-    for number in range(len(whole)):
-        image, label = whole[number]
-        yield image, download.coarse[label] if download.coarse else int(label)
+@dataclass(frozen=True)
+class Images:
+    """The images of a split with their labels, in the data set's own order."""
+
+    whole: Any
+    coarse: tuple[int, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+        for number in range(len(self.whole)):
+            image, label = self.whole[number]
+            yield image, self.coarse[label] if self.coarse else int(label)
+
+
+def images(name: str, download: Download, root: Path, split: dict[str, Any]) -> Images:
+    """Return every image of a split; the files must be there or to be had."""
+    return Images(_open(name, download, root, split), download.coarse)
+
+
+def probe(download: Download, root: Path) -> list[Any]:
+    """Return what changes when other files are put below root: names, sizes and times of some that tell."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(root.glob(download.marks))]
 
 
 def _open(name: str, download: Download, root: Path, split: dict[str, Any]) -> Any:
@@ -83,28 +102,36 @@ DOWNLOADS: dict[str, Download] = {
         "CIFAR10",
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         "cifar-10-python.tar.gz or the folder cifar-10-batches-py",
+        "cifar-10-batches-py/*_batch*",
         _TRAIN,
         _TEST,
     ),
-    "cifar100": Download("CIFAR100", _numbers(100), "cifar-100-python.tar.gz", _TRAIN, _TEST),
+    "cifar100": Download("CIFAR100", _numbers(100), "cifar-100-python.tar.gz", "cifar-100-python/t*", _TRAIN, _TEST),
     "cifar100_coarse": Download(
-        "CIFAR100", _CIFAR100_COARSE, "cifar-100-python.tar.gz", _TRAIN, _TEST, _COARSE_OF_FINE
+        "CIFAR100", _CIFAR100_COARSE, "cifar-100-python.tar.gz", "cifar-100-python/t*", _TRAIN, _TEST, _COARSE_OF_FINE
     ),
     "fashion_mnist": Download(
         "FashionMNIST",
         ("tshirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot"),
         "FashionMNIST/raw/*-ubyte, unzipped",
+        "FashionMNIST/raw/*-ubyte",
         _TRAIN,
         _TEST,
     ),
-    "mnist": Download("MNIST", _numbers(10), "MNIST/raw/*-ubyte, unzipped", _TRAIN, _TEST),
+    "mnist": Download("MNIST", _numbers(10), "MNIST/raw/*-ubyte, unzipped", "MNIST/raw/*-ubyte", _TRAIN, _TEST),
     "svhn": Download(
-        "SVHN", _numbers(10), "train_32x32.mat and test_32x32.mat", {"split": "train"}, {"split": "test"}
+        "SVHN",
+        _numbers(10),
+        "train_32x32.mat and test_32x32.mat",
+        "t*_32x32.mat",
+        {"split": "train"},
+        {"split": "test"},
     ),
     "stl10": Download(
         "STL10",
         ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
         "stl10_binary.tar.gz",
+        "stl10_binary/t*_y.bin",
         {"split": "train"},
         {"split": "test"},
     ),
@@ -113,11 +140,13 @@ DOWNLOADS: dict[str, Download] = {
         ("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture", "PermanentCrop",
          "Residential", "River", "SeaLake"),
         "eurosat/EuroSAT.zip",
+        "eurosat/2750/*",
     ),
     "flowers102": Download(
         "Flowers102",
         _numbers(102),
         "flowers-102/102flowers.tgz, imagelabels.mat and setid.mat",
+        "flowers-102/*.mat",
         {"split": "train"},
         {"split": "test"},
     ),
@@ -125,9 +154,24 @@ DOWNLOADS: dict[str, Download] = {
         "OxfordIIITPet",
         _numbers(37),
         "oxford-iiit-pet/images.tar.gz and annotations.tar.gz",
+        "oxford-iiit-pet/annotations/*.txt",
         {"split": "trainval"},
         {"split": "test"},
     ),
-    "dtd": Download("DTD", _numbers(47), "dtd/dtd-r1.0.1.tar.gz", {"split": "train"}, {"split": "test"}),
-    "food101": Download("Food101", _numbers(101), "food-101.tar.gz", {"split": "train"}, {"split": "test"}),
+    "dtd": Download(
+        "DTD",
+        _numbers(47),
+        "dtd/dtd-r1.0.1.tar.gz",
+        "dtd/dtd/labels/*.txt",
+        {"split": "train"},
+        {"split": "test"},
+    ),
+    "food101": Download(
+        "Food101",
+        _numbers(101),
+        "food-101.tar.gz",
+        "food-101/meta/*",
+        {"split": "train"},
+        {"split": "test"},
+    ),
 }  # fmt: skip

@@ -1,29 +1,104 @@
-"""The prefix as a pure function: run it once, train the suffix on its outputs."""
+"""The prefix as a pure function: run every image through it once, for every depth that is needed, and keep the outputs.
+
+A deeper block's outputs are made from a shallower one's where those are kept already. The outputs lie in the store,
+shared by the jobs of all sweeps, and are handed out memory-mapped.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
 
+from sweep import store
+from sweep.data import Split
 from sweep.freeze import Network
 
 BATCH = 256  # images; large enough for the matrix units, small enough for the activations of a 224-pixel ResNet
 
+# numpy has no bfloat16: its two bytes are kept as they are, under another name
+_KEPT_AS = {torch.float32: "<f4", torch.float16: "<f2", torch.bfloat16: "<u2"}
 
-def encode(network: Network, images: Tensor) -> Tensor:
-    """Return the suffix's input for every image, in order.
 
-    images: (N, 3, S, S) uint8, on the network's device. returns: (N, ...) float, same device, no gradient.
-    raises: ValueError if the prefix moves with every batch (batchnorm=track), so that there is no such function.
+def outputs(
+    key: str,
+    build: Callable[[], Network],
+    splits: Mapping[str, Split],
+    depth: int,
+    others: Collection[int],
+    max_gb: float,
+) -> dict[str, Tensor] | None:
+    """Return the outputs of the first `depth` blocks for every image of every split, in order; None if they do not fit.
+
+    key: names the network's weights, the images and all that is done to them, by content. build: gives the network,
+    with all blocks frozen; not called if everything is kept already. splits: by name. others: depths whose outputs are
+    kept on the way, where they fit, because other jobs will ask for them. max_gb: what the store may hold.
+    returns: tensors (N, ...) on the CPU, memory-mapped, of the network's precision; without gradient.
     """
-    if network.track:
-        raise ValueError("a prefix with tracked BatchNorm statistics has no fixed outputs to keep")
-    first = network.encode(images[:1] if len(images) else images.new_zeros(1, *images.shape[1:]))
-    out = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=first.device)
-    for start in range(0, len(images), BATCH):
-        out[start : start + BATCH] = network.encode(images[start : start + BATCH])
-    return out
+    with store.group(f"features-{key}") as group:
+        found = _read(group, splits, depth)
+        if found is None:
+            network = build()
+            with torch.no_grad():
+                wanted = _affordable(network, splits, depth, others, max_gb * 1e9)
+                if depth in wanted:
+                    _fill(group, network, splits, wanted)
+                    found = _read(group, splits, depth)
+    store.trim(max_gb * 1e9)
+    return found
 
 
-def size_bytes(network: Network, images: Tensor) -> int:
-    """Return the memory that encode() of these images would fill."""
-    one = network.encode(images.new_zeros(1, *images.shape[1:]))
-    return one.element_size() * one.numel() * len(images)
+def _read(group: store.Group, splits: Mapping[str, Split], depth: int) -> dict[str, Tensor] | None:
+    found = {}
+    for name in splits:
+        for dtype in _KEPT_AS:
+            array = group.read(_name(depth, name, dtype))
+            if array is not None:
+                found[name] = torch.from_numpy(array).view(dtype)
+                break
+        else:
+            return None
+    return found
+
+
+def _name(depth: int, split: str, dtype: torch.dtype) -> str:
+    return f"depth{depth:03}-{split}-{str(dtype).removeprefix('torch.')}"
+
+
+def _affordable(
+    network: Network, splits: Mapping[str, Split], depth: int, others: Collection[int], max_bytes: float
+) -> set[int]:
+    """Return the depths to keep: this one if it fits, then the others, smallest outputs first."""
+    one = torch.zeros(1, *next(iter(splits.values())).pool.shape[1:], dtype=torch.uint8, device=network.device)
+    images = sum(len(split.labels) for split in splits.values())
+    sizes = {}
+    for place, out in enumerate(network.steps(one), start=1):
+        sizes[place] = out.element_size() * out.numel() * images
+    chosen: set[int] = set()
+    for candidate in (depth, *sorted(set(others) - {depth}, key=lambda other: sizes[other])):
+        if sum(sizes[each] for each in chosen) + sizes[candidate] <= max_bytes:
+            chosen.add(candidate)
+        elif candidate == depth:
+            break
+    return chosen
+
+
+def _fill(group: store.Group, network: Network, splits: Mapping[str, Split], wanted: set[int]) -> None:
+    """Run every image once; keep the outputs of the wanted depths that are not there yet."""
+    missing = sorted(depth for depth in wanted if _read(group, splits, depth) is None)
+    shallower = ((depth, _read(group, splits, depth)) for depth in reversed(range(1, missing[0])))
+    start, kept = next(((depth, found) for depth, found in shallower if found is not None), (0, {}))
+    with group.write() as allocate:
+        for name, split in splits.items():
+            arrays: dict[int, Tensor] = {}
+            for first in range(0, len(split.labels), BATCH):
+                part = slice(first, first + BATCH)
+                inputs = kept[name][part] if kept else torch.from_numpy(split.pool[split.rows[part]])
+                for depth, out in enumerate(network.steps(inputs.to(network.device), start), start=start + 1):
+                    if depth in missing:
+                        if depth not in arrays:
+                            shape = (len(split.labels), *out.shape[1:])
+                            array = allocate(_name(depth, name, out.dtype), shape, _KEPT_AS[out.dtype])
+                            arrays[depth] = torch.from_numpy(array).view(out.dtype)
+                        arrays[depth][part] = out.cpu()
+                    if depth == missing[-1]:
+                        break

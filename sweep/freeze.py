@@ -1,13 +1,18 @@
 """Frozen means frozen: the network cut at a depth, and the certificate that its prefix did not change."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sweep.config import BatchNorm
+from sweep.config import BatchNorm, Precision
 
+# channels_last pays from here on: ResNet-18 on two CPU cores is a tenth faster at 128 images, no faster at 50
+LARGE_BATCH = 128
+
+_KEPT = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -34,7 +39,8 @@ class Network(nn.Module):
 
     The prefix gets no gradient and stays in evaluation mode, dropout and BatchNorm included, whatever mode the
     network is in. With batchnorm=track its BatchNorms normalise by the batch and move their running statistics while
-    the network trains; their weights still do not change.
+    the network trains; their weights still do not change. precision is that of the prefix alone: its blocks' outputs
+    are rounded to it, whether they are kept or not.
 
     >>> from sweep import models
     >>> state = models.random_state("resnet18", image_size=32, seed=0)
@@ -51,11 +57,13 @@ class Network(nn.Module):
         head: nn.Module,
         depth: int,
         batchnorm: BatchNorm,
+        precision: Precision = Precision.fp32,
     ) -> None:
         super().__init__()
         self.normalize = normalize
         self.prefix = nn.Sequential(*blocks[:depth])
         self.suffix = nn.Sequential(*blocks[depth:], head)
+        self.precision = precision
         self.track = batchnorm is BatchNorm.track and any(isinstance(m, _BATCHNORMS) for m in self.prefix.modules())
         for parameter in self.prefix.parameters():
             parameter.requires_grad_(False)
@@ -70,14 +78,31 @@ class Network(nn.Module):
                     module.train()
         return self
 
+    @property
+    def device(self) -> torch.device:
+        return self.normalize.mean.device
+
+    def steps(self, inputs: Tensor, start: int = 0) -> Iterator[Tensor]:
+        """Yield the output of one frozen block after the other, in the precision in which it would be kept.
+
+        inputs: (N, 3, S, S) uint8 images, or the outputs of the first `start` blocks. The caller turns gradients off.
+        """
+        x = large(inputs if start else self.normalize(inputs))
+        for block in self.prefix[start:]:
+            with mixed(self.device, self.precision):
+                x = block(x.float() if self.precision is Precision.fp16 else x)
+            x = x.to(_KEPT.get(self.precision, torch.float32))
+            yield x
+
     def encode(self, images: Tensor) -> Tensor:
         """Return the suffix's input.
 
-        images: (N, 3, S, S) uint8. returns: (N, ...) float, the last frozen block's output, without gradient.
+        images: (N, 3, S, S) uint8. returns: (N, ...) float32, the last frozen block's output, without gradient.
         """
         with torch.no_grad():
-            out: Tensor = self.prefix(self.normalize(images))
-        return out
+            if len(self.prefix) == 0:
+                return large(self.normalize(images))
+            return deque(self.steps(images), maxlen=1).pop().float()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes) of uint8 images (N, 3, S, S)."""
@@ -102,3 +127,15 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
         total.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]
+
+
+def large(images: Tensor) -> Tensor:
+    """Return a large batch of images or maps as channels_last, which convolutions take faster; others as they are."""
+    if images.dim() == 4 and len(images) >= LARGE_BATCH:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
+
+
+def mixed(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the context in which matrix products and convolutions are computed in bfloat16, if that is asked for."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision is Precision.bf16)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # Part of every job's identity. Raise it when a change of the code changes results, so that nothing old is mixed in.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 
 @dataclass
@@ -39,6 +39,9 @@ class Record:
     optimizer: str
     epochs: int
     batch_size: int
+    precision: str  # of what was trained
+    prefix_precision: str  # of the frozen blocks
+    augment: str
     seed: int
     lr: float | None = None
     selected: bool | None = None  # whether this lr had the best validation accuracy of its seed
@@ -52,8 +55,9 @@ class Record:
     loss: float | None = None  # training, last epoch, nats
     trainable_params: int | None = None
     frozen_params: int | None = None
-    prefix: str | None = None  # none | cached | recomputed | tracked
+    prefix: str | None = None  # none | cached | recomputed | augmented | tracked
     prefix_seconds: float | None = None  # in the frozen blocks; 0 where another member of the job paid
+    together: int | None = None  # members that were trained at once; each has an equal share of the time
     train_seconds: float | None = None
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None  # of the process on a CPU, of the device's allocator on CUDA

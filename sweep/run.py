@@ -7,8 +7,10 @@ comes out, choose the learning rate on validation, read the test split once, wri
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,10 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from sweep import __version__, data, models, record, source
+from sweep import __version__, data, models, record, source, table
 from sweep import config as settings
 from sweep.config import Config, UserError
-from sweep.data import Labels, Task
+from sweep.data import Labels, Split, Task
 from sweep.record import Record
 from sweep.seeds import torch_seed
 from sweep.source import Source, Weights
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from sweep.freeze import Network
-    from sweep.train import Curves, Examples
+    from sweep.train import Curves, Examples, Recipe
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def plan(config: Config) -> Point:
     source.check(src, config.model, size)
     data.check(config.data)
     source.check_disjoint(config.source, config.data)
-    _check_device(config.device)
+    _check_device(config.device, config.precision)
     n_classes = len(data.classes(config.data))
     case = data.case(config.data, src.task, src.n_classes)
     task = data.label(config.data)
@@ -114,6 +116,9 @@ def plan(config: Config) -> Point:
         "optimizer": config.optimizer.name,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
+        "precision": str(config.precision),
+        "prefix_precision": str(config.freeze.precision),
+        "augment": str(config.data.augment),
     }
     return Point(config, src, images, f"{plain}-{settings.digest(identity)}", common)
 
@@ -144,7 +149,7 @@ def run_point(point: Point, root: Path) -> Outcome:
         record.clear_failure(folder)
         record.write_text(folder / "config.yaml", _yaml(point.config))
         try:
-            for seed, members in _train_seeds(point, owed):
+            for seed, members in _train_seeds(point, owed, _sibling_depths(root, point)):
                 record.write_members(folder, seed, members)
                 trained += len(members)
         except Exception as caught:
@@ -163,78 +168,143 @@ def run_point(point: Point, root: Path) -> Outcome:
     return Outcome(trained, time.perf_counter() - start, error, mean)
 
 
-def _train_seeds(point: Point, seeds: Sequence[int]) -> Iterator[tuple[int, list[Record]]]:
-    """Yield (seed, its members), one seed after another."""
+def _sibling_depths(root: Path, point: Point) -> frozenset[int]:
+    """Return the depths at which the last multirun under root freezes the same network on the same task."""
+    path = table.manifest_path(root)
+    kin = _depths_by_kin(path, path.stat().st_mtime_ns) if path.exists() else {}
+    return kin.get(point.job, frozenset())
+
+
+@functools.lru_cache(maxsize=1)
+def _depths_by_kin(manifest: Path, time_ns: int) -> dict[str, frozenset[int]]:
+    points, _ = table.read_manifest(manifest.parent)
+    kin = {each["job"]: [each["common"][key] for key in ("task", "model", "pretrained", "unit")] for each in points}
+    depths: dict[str, set[int]] = {}
+    for each in points:
+        depths.setdefault(str(kin[each["job"]]), set()).add(each["common"]["freeze_depth"])
+    return {job: frozenset(depths[str(names)] - {0}) for job, names in kin.items()}
+
+
+def _train_seeds(point: Point, seeds: Sequence[int], depths: Collection[int]) -> Iterator[tuple[int, list[Record]]]:
+    """Yield (seed, its members): heads of all seeds together, deeper suffixes one seed after another."""
     if not seeds:
         return
     config = point.config
     device = _device(config.device)
+    _set_precision(config.precision)
     assert config.data.image_size is not None, "plan() resolves it"
-    task = data.load(config.data, config.data.image_size)
-    draw = functools.partial(data.subsample, config.data, task.train.labels, classes=task.classes)
-    chosen = {seed: draw(seed=seed) for seed in seeds}
-    shared = None
+    task = data.load(config.data, config.data.image_size, config.cache.max_gb)
+    chosen = {seed: data.subsample(config.data, task.train.labels, seed, task.classes) for seed in seeds}
+    everything = np.unique(np.concatenate(list(chosen.values())))
+    shared: Feed | None = None
+
+    def feed(seed: int) -> Feed:
+        nonlocal shared
+        if not config.pretrained:
+            return _feed(point, seed, task, chosen[seed], depths, device)
+        if shared is None:  # one prefix for all seeds: every image that any of them sees goes through it once
+            shared = _feed(point, seed, task, everything, depths, device)
+        seconds, shared = shared.seconds, dataclasses.replace(shared, seconds=0.0)
+        return dataclasses.replace(shared.select(chosen[seed]), seconds=seconds)
+
+    if config.freeze_depth == point.common["n_blocks"]:
+        feeds = {seed: feed(seed) for seed in seeds}
+        if all(each.mode == "cached" for each in feeds.values()):
+            yield from _train_heads(point, feeds, device)
+            return
+        for seed, each in feeds.items():
+            yield seed, _train_members(point, seed, each, device)
+        return
     for seed in seeds:
-        index = chosen[seed]
-        if config.pretrained:  # one prefix for all seeds: every image that any of them sees goes through it once
-            if shared is None:
-                everything = np.unique(np.concatenate(list(chosen.values())))
-                shared = _feed(_network(point, seed, device), config, task, everything, device)
-            feed = shared.select(index)
-        else:
-            feed = _feed(_network(point, seed, device), config, task, index, device)
-        yield seed, _train_members(point, seed, feed, device)
-        if shared is not None:
-            shared = dataclasses.replace(shared, seconds=0.0)
+        yield seed, _train_members(point, seed, feed(seed), device)
+
+
+def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) -> Iterator[tuple[int, list[Record]]]:
+    """Yield (seed, its members), all trained together: the network's outputs are there, only linear layers are left."""
+    from sweep import train
+
+    config, start = point.config, time.perf_counter()
+    networks = {seed: _network(point, seed, device) for seed in feeds}
+    if not all(train.is_head(network.suffix) for network in networks.values()):
+        for seed, feed in feeds.items():
+            yield seed, _train_members(point, seed, feed, device)
+        return
+    before = {seed: _certify(network) for seed, network in networks.items()}
+    heads = {seed: [copy.deepcopy(network.suffix) for _ in config.lr_list] for seed, network in networks.items()}
+    curves = train.fit_heads(
+        list(heads.values()),
+        [(feed.train, feed.val, feed.test if config.test_every_epoch else None) for feed in feeds.values()],
+        recipe=_recipe(config),
+        rates=config.lr_list,
+        seeds=list(feeds),
+    )
+    together = len(feeds) * len(config.lr_list)
+    seconds = (time.perf_counter() - start) / together
+    for seed, of_seed in zip(feeds, curves, strict=True):
+        trained = [
+            _Trained(lr, head, curve, networks[seed], seconds, before[seed], together)
+            for lr, head, curve in zip(config.lr_list, heads[seed], of_seed, strict=True)
+        ]
+        yield seed, _select(point, seed, feeds[seed], trained, device)
 
 
 def _train_members(point: Point, seed: int, feed: Feed, device: torch.device) -> list[Record]:
-    """Return the members of one seed: one per learning rate, the best on validation selected and tested."""
+    """Return the members of one seed, trained one after another: one per learning rate."""
     from sweep import train
 
-    members: list[Record] = []
-    best: tuple[tuple[float, float], int, torch.nn.Module] | None = None
+    trained = []
     for lr in point.config.lr_list:
         network = _network(point, seed, device)
         model: torch.nn.Module = network.suffix if feed.mode == "cached" else network
         before = _certify(network)
         _reset_peak(device)
         start = time.perf_counter()
-        curves = train.fit(
-            model,
-            feed.train,
-            feed.val,
-            feed.test if point.config.test_every_epoch else None,
-            optimizer=point.config.optimizer,
-            lr=lr,
-            epochs=point.config.epochs,
-            batch_size=point.config.batch_size,
-            seed=seed,
-        )
-        seconds = time.perf_counter() - start
-        after = _certify(network)
-        if before != after:
-            raise RuntimeError(f"frozen tensors changed while training: {before} before, {after} after")
-        member = _member(point, seed, lr, feed, curves, network, device)
-        member.train_seconds = seconds
+        test = feed.test if point.config.test_every_epoch else None
+        curves = train.fit(model, feed.train, feed.val, test, recipe=_recipe(point.config), lr=lr, seed=seed)
+        trained.append(_Trained(lr, model, curves, network, time.perf_counter() - start, before, 1))
+    return _select(point, seed, feed, trained, device)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A member after its training. model: what was trained, the network or its suffix. before: its certificate."""
+
+    lr: float
+    model: torch.nn.Module
+    curves: Curves
+    network: Network
+    seconds: float
+    before: str
+    together: int
+
+
+def _select(point: Point, seed: int, feed: Feed, trained: Sequence[_Trained], device: torch.device) -> list[Record]:
+    """Return the members' records: the one that is best on validation is selected, and tested."""
+    from sweep import train
+
+    members: list[Record] = []
+    best: tuple[tuple[float, float], int] | None = None
+    for place, each in enumerate(trained):
+        after = _certify(each.network)
+        if each.before != after:
+            raise RuntimeError(f"frozen tensors changed while training: {each.before} before, {after} after")
+        member = _member(point, seed, each, feed, device)
         member.prefix_seconds = 0.0 if members else feed.seconds
-        if point.config.pretrained:
-            member.source_accuracy = _source_weights(point.source, device).accuracy
         member.certificate = {
-            "before": before,
+            "before": each.before,
             "after": after,
-            "covers": "parameters" if network.track else "all",
+            "covers": "parameters" if each.network.track else "all",
         }
         members.append(member)
+        curves = each.curves
         if not curves.diverged:
             # Highest validation accuracy, then lowest validation loss, then lowest learning rate.
             rank = (curves.val_accuracy[-1], -curves.val_loss[-1]) if curves.val_loss else (0.0, 0.0)
             if best is None or rank > best[0]:
-                best = (rank, len(members) - 1, model)
+                best = (rank, place)
     if best is not None:
-        _, number, model = best
-        scores = train.evaluate(model, feed.test)
-        chosen = members[number]
+        scores = train.evaluate(trained[best[1]].model, feed.test, point.config.precision)
+        chosen = members[best[1]]
         chosen.selected = True
         chosen.test_accuracy = scores.accuracy
         chosen.test_balanced_accuracy = scores.balanced_accuracy
@@ -242,60 +312,111 @@ def _train_members(point: Point, seed: int, feed: Feed, device: torch.device) ->
     return members
 
 
+def _recipe(config: Config) -> Recipe:
+    from sweep.train import Recipe
+
+    return Recipe(config.optimizer, config.epochs, config.batch_size, config.precision, config.data.augment)
+
+
 @dataclass(frozen=True)
 class Feed:
-    """What the trained part is given. mode: none (nothing frozen), cached (prefix outputs), recomputed, tracked."""
+    """What the trained part is given.
+
+    mode: none (nothing frozen), cached (outputs of the frozen blocks), or images, of which the frozen blocks are
+    recomputed for every batch: tracked (their statistics move), augmented (no image comes twice), recomputed (the
+    outputs would not fit the cache).
+    """
 
     mode: str
     index: Labels  # of the task's training images, sorted
     train: Examples
     val: Examples
     test: Examples
-    seconds: float  # spent in the prefix
+    seconds: float  # spent in the frozen blocks before training
 
     def select(self, index: Labels) -> Feed:
         """Return the feed with these training images only; all of them must be in it."""
         import torch
 
-        from sweep.train import Examples
-
         if np.array_equal(index, self.index):
             return self
-        rows = torch.from_numpy(np.searchsorted(self.index, index)).to(self.train.labels.device)
-        chosen = Examples(self.train.inputs[rows], self.train.labels[rows])
+        rows = torch.from_numpy(np.searchsorted(self.index, index))
+        chosen = dataclasses.replace(
+            self.train,
+            rows=self.train.rows[rows.to(self.train.rows.device)],
+            labels=self.train.labels[rows.to(self.train.labels.device)],
+        )
         return dataclasses.replace(self, index=index, train=chosen)
 
 
-def _feed(network: Network, config: Config, task: Task, index: Labels, device: torch.device) -> Feed:
+def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection[int], device: torch.device) -> Feed:
+    """Return what the point's trained part is given, for these training images and all of the other splits.
+
+    depths: other depths whose outputs will be asked for by other jobs, to be kept on the way.
+    """
     import torch
 
-    from sweep import features
-    from sweep.train import Examples
+    from sweep import features, train
 
-    splits = {
-        "train": (task.train.images[index], task.train.labels[index]),
-        "val": (task.val.images, task.val.labels),
-        "test": (task.test.images, task.test.labels),
-    }
-    examples = {
-        key: Examples(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
-        for key, (images, labels) in splits.items()
-    }
+    config = point.config
     start = time.perf_counter()
-    if len(network.prefix) == 0:
-        mode = "none"
-    elif network.track:
-        mode = "tracked"
-    elif sum(features.size_bytes(network, e.inputs) for e in examples.values()) > config.cache.max_gb * 1e9:
-        mode = "recomputed"
+    splits = {"train": task.train.take(index), "val": task.val, "test": task.test}
+    mode, pools = _mode(point, seed, device), None
+    if mode == "cached":
+        present = {name: split for name, split in splits.items() if len(split.labels)}
+        everything = functools.partial(_network, point, seed, device, point.common["n_blocks"])
+        key = _features_key(point, seed, present, device)
+        pools = features.outputs(key, everything, present, config.freeze_depth, depths, config.cache.max_gb)
+        mode = "recomputed" if pools is None else mode
+    if pools is None:
+        placed = {
+            name: train.place(torch.from_numpy(split.pool), split.rows, split.labels, device)
+            for name, split in splits.items()
+        }
     else:
-        mode = "cached"
-        examples = {key: Examples(features.encode(network, each.inputs), each.labels) for key, each in examples.items()}
-    return Feed(mode, index, **examples, seconds=time.perf_counter() - start)
+        placed = {
+            name: train.place(pools.get(name, pools["train"]), np.arange(len(split.labels)), split.labels, device)
+            for name, split in splits.items()
+        }
+    return Feed(mode, index, **placed, seconds=time.perf_counter() - start)
 
 
-def _network(point: Point, seed: int, device: torch.device) -> Network:
-    """Return the point's network before training; a seed gives the same weights and head at every depth."""
+def _mode(point: Point, seed: int, device: torch.device) -> str:
+    """Return how the frozen blocks are run: once, if they are a pure function and the images are always the same."""
+    config = point.config
+    if config.freeze_depth == 0:
+        return "none"
+    if config.freeze.batchnorm is settings.BatchNorm.track and _network(point, seed, device).track:
+        return "tracked"
+    if config.data.augment is not settings.Augment.none:
+        return "augmented"
+    return "cached" if config.cache.max_gb > 0 else "recomputed"
+
+
+def _features_key(point: Point, seed: int, splits: Mapping[str, Split], device: torch.device) -> str:
+    """Return what names the outputs of the frozen blocks, whatever the depth, by content."""
+    import torch
+
+    config = point.config
+    return settings.digest(
+        {
+            "model": config.model.name,
+            "unit": str(config.freeze.unit),
+            "weights": _weights_key(point, seed, device),
+            "normalize": [str(config.data.normalize), [*point.source.mean], [*point.source.std]],
+            "images": [point.images, config.data.image_size, data.DECODING],
+            "rows": {name: hashlib.sha256(split.rows.tobytes()).hexdigest() for name, split in splits.items()},
+            "precision": [str(config.freeze.precision), str(config.precision is settings.Precision.tf32), device.type],
+            "torch": torch.__version__,
+        }
+    )
+
+
+def _network(point: Point, seed: int, device: torch.device, depth: int | None = None) -> Network:
+    """Return the point's network before training; a seed gives the same weights and head at every depth.
+
+    depth: how many blocks are frozen, if not the point's own freeze_depth.
+    """
     from sweep import freeze
 
     config, name = point.config, point.config.model.name
@@ -305,7 +426,9 @@ def _network(point: Point, seed: int, device: torch.device) -> Network:
     blocks, head = models.blocks(model, name, config.freeze.unit)
     plain = config.data.normalize is settings.Normalization.none
     normalize = freeze.Normalize([0.0] * 3, [1.0] * 3) if plain else freeze.Normalize(src.mean, src.std)
-    return freeze.Network(normalize, blocks, head, config.freeze_depth, config.freeze.batchnorm).to(device)
+    depth = config.freeze_depth if depth is None else depth
+    frozen = config.freeze
+    return freeze.Network(normalize, blocks, head, depth, frozen.batchnorm, frozen.precision).to(device)
 
 
 _loaded: dict[str, Weights] = {}  # the last source of this process, by its key
@@ -318,22 +441,37 @@ def _source_weights(src: Source, device: torch.device) -> Weights:
     return _loaded[src.key]
 
 
+def _weights_key(point: Point, seed: int, device: torch.device) -> str:
+    """Return a hash of the backbone's weights before training."""
+    from sweep import freeze
+
+    if point.config.pretrained:
+        name = (point.source.key, point.config.model.name)
+        if name not in _hashes:
+            _hashes[name] = freeze.fingerprint(_source_weights(point.source, device).state.values())
+        return _hashes[name]
+    return freeze.fingerprint(_random_state(point.config.model.name, point.common["image_size"], seed).values())
+
+
+_hashes: dict[tuple[str, str], str] = {}
+
+
 @functools.lru_cache(maxsize=4)
 def _random_state(model: str, image_size: int, seed: int) -> models.State:
     return models.random_state(model, image_size, torch_seed(seed, "weights"))
 
 
-def _member(
-    point: Point, seed: int, lr: float, feed: Feed, curves: Curves, network: Network, device: torch.device
-) -> Record:
-    trainable, frozen = network.count()
+def _member(point: Point, seed: int, trained: _Trained, feed: Feed, device: torch.device) -> Record:
+    trainable, frozen = trained.network.count()
+    curves = trained.curves
     diverged = curves.diverged
+    source_accuracy = _source_weights(point.source, device).accuracy if point.config.pretrained else None
     return Record(
         job=point.job,
         status="diverged" if diverged else "ok",
         error=f"loss is not finite after epoch {len(curves.train_loss)}; use a smaller lr" if diverged else None,
         seed=seed,
-        lr=lr,
+        lr=trained.lr,
         selected=False,
         n_train=len(feed.train),
         n_val=len(feed.val),
@@ -343,11 +481,14 @@ def _member(
         trainable_params=trainable,
         frozen_params=frozen,
         prefix=feed.mode,
+        together=trained.together,
+        train_seconds=trained.seconds,
         seconds_per_epoch=float(np.mean(curves.epoch_seconds)),
         peak_memory_bytes=_peak_memory(device),
         device=_device_name(device),
         versions=_versions(),
         git_commit=_git_commit(),
+        source_accuracy=source_accuracy,
         curves={key: [*values] for key, values in vars(curves).items() if values},
         **point.common,
     )
@@ -364,7 +505,7 @@ def _yaml(config: Config) -> str:
     return str(yaml.safe_dump(plain, sort_keys=False))
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str, precision: settings.Precision) -> None:
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
         raise UserError(f"device={device}: use auto, cpu, cuda or cuda:0")
@@ -374,6 +515,8 @@ def _check_device(device: str) -> None:
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or int(number or 0) >= count:
             raise UserError(f"device={device}: torch sees {count} CUDA devices here; use device=auto or device=cpu")
+    if precision is settings.Precision.tf32 and _device(device).type != "cuda":
+        raise UserError("precision=tf32: only CUDA devices have it, and this job runs on a CPU; use fp32 or bf16")
 
 
 @functools.cache
@@ -386,6 +529,13 @@ def _device(name: str) -> torch.device:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     return torch.device(name)
+
+
+def _set_precision(precision: settings.Precision) -> None:
+    """Let CUDA round the inputs of products to TF32, or forbid it: torch by itself allows it for convolutions."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision is settings.Precision.tf32
 
 
 def _device_name(device: torch.device) -> str:

@@ -153,7 +153,7 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
     chosen = data.subsample(config.data, task.train.labels, 0, task.classes)
 
     def examples(split: data.Split) -> train.Examples:
-        return train.Examples(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device))
+        return train.place(torch.from_numpy(split.pool), split.rows, split.labels, torch.device(device))
 
     state = models.random_state(model, size, seed=0)
     network = models.build(model, state, len(task.classes), size, head_seed=0)
@@ -168,12 +168,10 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
 
         curves = train.fit(
             whole,
-            examples(data.Split(task.train.images[chosen], task.train.labels[chosen])),
+            examples(task.train.take(chosen)),
             examples(task.val),
-            optimizer=config.optimizer,
+            recipe=train.Recipe(config.optimizer, config.epochs, config.batch_size, augment=config.data.augment),
             lr=float(config.optimizer.lr),
-            epochs=config.epochs,
-            batch_size=config.batch_size,
             seed=0,
             on_epoch=advance,
         )

@@ -33,14 +33,18 @@ def write_manifest(root: Path, points: list[Entry], study: Study | None = None) 
     points: dicts of job, seeds, common (the columns that all records of a point share) and varied (the settings that
     differ over the points, beyond task, pretrained and freeze_depth).
     """
-    record.write_json(root / "sweep.json", {"points": points, "study": study})
+    record.write_json(manifest_path(root), {"points": points, "study": study})
+
+
+def manifest_path(root: Path) -> Path:
+    return root / "sweep.json"
 
 
 def read_manifest(root: Path) -> tuple[list[Entry], Study | None]:
     """Return the points and the study of the last multirun; raise FileNotFoundError if root has none."""
-    content = record.read_json(root / "sweep.json")
+    content = record.read_json(manifest_path(root))
     if not content or not content.get("points"):
-        raise FileNotFoundError(root / "sweep.json")
+        raise FileNotFoundError(manifest_path(root))
     return content["points"], content.get("study")
 
 

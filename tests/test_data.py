@@ -97,7 +97,7 @@ def test_image_folder_lists_files_as_torchvision_does(folder_of_images: Path) ->
     classes, files, _ = data._listing(config.root)
     theirs = ImageFolder(str(folder_of_images))
     assert list(classes) == theirs.classes
-    assert sorted((str(path), label) for path, label in files["all"]) == sorted(theirs.samples)
+    assert sorted((str(path), label) for path, label in files["train"]) == sorted(theirs.samples)
 
 
 def test_train_and_test_folders_are_used_as_they_are(folder_of_images: Path, tmp_path: Path) -> None:
@@ -180,3 +180,41 @@ def test_case_is_known_for_embedded_tasks_declared_for_others() -> None:
     message = re.escape("data.case=similar_more: textures has 10 classes and source glyphs_latin has 26")
     with pytest.raises(UserError, match=message):
         data.case(DataConfig(name="textures", case=Case.similar_more), "glyphs_latin", 26)
+
+
+def test_images_are_decoded_once_and_mapped(folder_of_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = folder(folder_of_images)
+    first = data.load(config, 24, max_gb=1.0)
+    data._loaded.clear()
+    monkeypatch.setattr(data, "_decode", None)  # decoding again would fail
+    again = data.load(config, 24, max_gb=1.0)
+    assert isinstance(again.train.pool, np.memmap)
+    for name in ("train", "val", "test"):
+        ours, theirs = getattr(again, name), getattr(first, name)
+        np.testing.assert_array_equal(ours.images, theirs.images)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+    monkeypatch.undo()
+    data._loaded.clear()
+    in_memory = data.load(config, 24)
+    np.testing.assert_array_equal(in_memory.test.images, again.test.images)
+
+
+def test_changed_files_are_decoded_anew(folder_of_images: Path) -> None:
+    before = data.load(folder(folder_of_images), 24, max_gb=1.0)
+    Image.new("RGB", (30, 30), "white").save(folder_of_images / "cat" / "00.jpg")
+    data._loaded.clear()  # within a process, files are taken to stay as they are
+    after = data.load(folder(folder_of_images), 24, max_gb=1.0)
+    assert (after.train.pool[0] == 255).all()
+    assert not (before.train.pool[0] == 255).all()
+
+
+def test_images_that_cannot_be_kept_are_used_all_the_same(
+    folder_of_images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(data.store, "_allocate", full)
+    task = data.load(folder(folder_of_images), 20, max_gb=1.0)
+    assert len(task.train.labels)
+    assert "warning: decoded images are not kept" in capsys.readouterr().err

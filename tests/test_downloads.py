@@ -61,6 +61,15 @@ def test_files_brought_by_hand_are_read(mnist: Path) -> None:
         assert split.images.shape[1:] == (3, 32, 32)
 
 
+def test_other_files_of_the_same_data_set_are_not_mixed_up(mnist: Path) -> None:
+    config = DataConfig(name="mnist", root=str(mnist))
+    assert (data.load(config, 32, max_gb=1.0).test.images[0, 0, 0, 0]) == 0
+    raw = mnist / "MNIST" / "raw"
+    idx(np.full((100, 28, 28), 77), raw / "t10k-images-idx3-ubyte")
+    data._loaded.clear()
+    assert (data.load(config, 32, max_gb=1.0).test.images == 77).all()
+
+
 def test_classes_pick_and_relabel_in_their_order(mnist: Path) -> None:
     config = DataConfig(name="mnist", root=str(mnist), classes=["7", 2, 5])
     assert data.classes(config) == ("7", "2", "5")

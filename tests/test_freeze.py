@@ -3,7 +3,6 @@ import torch
 from torch import nn
 from torchvision import transforms
 
-from sweep import features
 from sweep.config import BatchNorm
 from sweep.freeze import Network, Normalize, fingerprint
 
@@ -84,15 +83,3 @@ def test_fingerprint_sees_one_changed_value(change: object) -> None:
 def test_fingerprint_sees_shape_and_order() -> None:
     a, b = torch.zeros(2, 3), torch.ones(2, 3)
     assert len({fingerprint(each) for each in ([a, b], [b, a], [a], [a.view(3, 2), b], [a.double(), b])}) == 5
-
-
-def test_encode_in_batches_is_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = network()
-    monkeypatch.setattr(features, "BATCH", 3)
-    torch.testing.assert_close(features.encode(net, images(8)), net.encode(images(8)))
-    assert features.size_bytes(net, images(8)) == net.encode(images(8)).numel() * 4
-
-
-def test_tracked_prefix_is_never_cached() -> None:
-    with pytest.raises(ValueError, match="no fixed outputs"):
-        features.encode(network(batchnorm=BatchNorm.track), images())

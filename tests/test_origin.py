@@ -126,9 +126,8 @@ def test_report_shows_the_posts_curves_beside_ours(tiny: Tiny, tmp_path: Path) -
 
 def test_empty_validation_is_never_evaluated() -> None:
     model = nn.Linear(4, 3)
-    some = train.Examples(torch.randn(6, 4), torch.arange(6) % 3)
-    none = train.Examples(torch.randn(0, 4), torch.arange(0))
-    curves = train.fit(
-        model, some, none, some, optimizer=Config().optimizer, lr=0.1, epochs=2, batch_size=3, seed=0
-    )  # fmt: skip
+    some = train.Examples(torch.randn(6, 4), torch.arange(6), torch.arange(6) % 3)
+    none = train.Examples(some.inputs, torch.arange(0), torch.arange(0))
+    recipe = train.Recipe(Config().optimizer, epochs=2, batch_size=3)
+    curves = train.fit(model, some, none, some, recipe=recipe, lr=0.1, seed=0)
     assert (curves.val_loss, len(curves.test_accuracy), curves.diverged) == ([], 2, False)

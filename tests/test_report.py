@@ -20,6 +20,7 @@ def common(task: str, pretrained: bool, depth: int) -> dict[str, object]:
         "task": task, "case": CASES[task], "source": "src", "model": "resnet18", "n_classes": 10, "source_classes": 26,
         "image_size": 32, "pretrained": pretrained, "freeze_depth": depth, "n_blocks": 5, "unit": "stage",
         "batchnorm": "frozen", "optimizer": "adamw", "epochs": 2, "batch_size": 50,
+        "precision": "fp32", "prefix_precision": "fp32", "augment": "none",
     }  # fmt: skip
 
 

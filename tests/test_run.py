@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweep import data, record, run, train
-from sweep.config import BatchNorm, Config, OptimizerConfig, Schedule, UserError, identity
+from sweep import data, record, run, table, train
+from sweep.config import Augment, BatchNorm, Config, OptimizerConfig, Precision, Schedule, UserError, identity
 from sweep.freeze import Network
 from sweep.record import Record
 
@@ -46,18 +46,64 @@ def test_cached_prefix_gives_the_same_result_as_none(tiny: Tiny, tmp_path: Path,
     close(cached, plain)
 
 
-def test_members_equal_their_separate_runs(tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("depth", [4, 5])
+def test_members_equal_their_separate_runs(tiny: Tiny, tmp_path: Path, depth: int) -> None:
     rates = [0.0005, 0.002]
-    together = members(tiny(seeds=[0, 1], optimizer_lr=rates, freeze_depth=4), tmp_path / "together")
+    together = members(tiny(seeds=[0, 1], optimizer_lr=rates, freeze_depth=depth), tmp_path / "together")
     assert [(member.seed, member.lr) for member in together] == [(0, 0.0005), (0, 0.002), (1, 0.0005), (1, 0.002)]
+    assert {member.together for member in together} == {4 if depth == 5 else 1}
     for member in together:
-        (alone,) = members(
-            tiny(seeds=[member.seed], optimizer_lr=member.lr, freeze_depth=4), tmp_path / f"{member.seed}-{member.lr}"
-        )
+        config = tiny(seeds=[member.seed], optimizer_lr=member.lr, freeze_depth=depth)
+        (alone,) = members(config, tmp_path / f"{member.seed}-{member.lr}")
         assert alone.curves["train_loss"] == pytest.approx(member.curves["train_loss"], rel=1e-5)
         assert alone.val_accuracy == member.val_accuracy
         if member.selected:
             assert alone.test_accuracy == member.test_accuracy
+
+
+def test_all_seeds_of_a_sweep_share_one_pass_over_the_images(tiny: Tiny, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    seen = []
+    real = Network.steps
+
+    def count(self: Network, inputs: torch.Tensor, start: int = 0) -> object:
+        seen.append((len(inputs), start))
+        return real(self, inputs, start)
+
+    monkeypatch.setattr(Network, "steps", count)
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
+    for job, depth in (("a", 2), ("b", 4)):
+        point = run.plan(tiny(freeze_depth=depth, seeds=2))
+        table.write_manifest(
+            tmp_path,
+            [
+                {"job": each.job, "seeds": [0, 1], "common": each.common, "varied": {}}
+                for each in (run.plan(tiny(freeze_depth=d, seeds=2)) for d in (2, 4))
+            ],
+        )
+        assert run.run_point(point, tmp_path).error is None
+        if job == "a":
+            first = sum(count for count, _ in seen)
+            seen.clear()
+    assert first > 600, "all images, and one to see the shapes"
+    assert seen == [], "the second depth was filled on the way"
+
+
+def test_augmented_images_go_through_the_frozen_blocks_every_time(tiny: Tiny, tmp_path: Path) -> None:
+    (plain,) = members(tiny(freeze_depth=5), tmp_path)
+    (views,) = members(tiny(freeze_depth=5, data_augment=Augment.flip_crop), tmp_path)
+    assert (plain.prefix, views.prefix, views.augment) == ("cached", "augmented", "flip_crop")
+    assert plain.curves["train_loss"] != views.curves["train_loss"]
+
+
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
+def test_prefix_precision_is_the_same_kept_or_not(tiny: Tiny, tmp_path: Path, precision: Precision) -> None:
+    (cached,) = members(tiny(freeze_depth=4, freeze_precision=precision), tmp_path / "cached")
+    (plain,) = members(tiny(freeze_depth=4, freeze_precision=precision, cache_max_gb=0.0), tmp_path / "plain")
+    (full,) = members(tiny(freeze_depth=4), tmp_path / "full")
+    assert (cached.prefix, plain.prefix, cached.prefix_precision) == ("cached", "recomputed", precision)
+    assert cached.curves["train_loss"] == pytest.approx(plain.curves["train_loss"], rel=5e-3)
+    assert cached.curves["train_loss"] != full.curves["train_loss"]
+    assert cached.curves["train_loss"] == pytest.approx(full.curves["train_loss"], rel=5e-2)
 
 
 def test_same_command_same_numbers_other_seed_other_numbers(tiny: Tiny, tmp_path: Path) -> None:
@@ -199,6 +245,9 @@ def test_unreadable_image_leaves_a_failure_record(tiny: Tiny, tmp_path: Path, fo
         ({"source_name": "imagnet"}, r"source.name=imagnet: unknown.* did you mean imagenet"),
         ({"model_name": "alexnet"}, r"model.name=alexnet: unknown"),
         ({"batch_size": 1}, r"batch_size=1: use 2 or more"),
+        ({"precision": Precision.fp16}, r"precision=fp16: .* use fp32, tf32 or bf16"),
+        ({"precision": Precision.tf32, "device": "cpu"}, r"precision=tf32: .* CUDA"),
+        ({"freeze_precision": Precision.tf32}, r"freeze.precision=tf32: .* fp32, bf16 or fp16"),
         ({"device": "gpu"}, r"device=gpu: use auto, cpu, cuda"),
         ({"name": "../x"}, r"name=../x: results go to outputs/<name>"),
         ({"model_name": "vit_b_16", "data_image_size": 64}, r"one position per patch"),
@@ -214,7 +263,7 @@ def test_wrong_settings_get_one_line_before_anything_is_loaded(
 
 def examples(n: int = 30) -> train.Examples:
     generator = torch.Generator().manual_seed(0)
-    return train.Examples(torch.randn(n, 4, generator=generator), torch.arange(n) % 3)
+    return train.Examples(torch.randn(n, 4, generator=generator), torch.arange(n), torch.arange(n) % 3)
 
 
 def test_fit_is_the_plain_loop() -> None:
@@ -226,7 +275,7 @@ def test_fit_is_the_plain_loop() -> None:
 
     ours, plain, data_ = model(), model(), examples()
     config = OptimizerConfig("sgd", momentum=0.9, weight_decay=0.01, schedule=Schedule.constant)
-    train.fit(ours, data_, data_, optimizer=config, lr=0.1, epochs=3, batch_size=8, seed=5)
+    train.fit(ours, data_, data_, recipe=train.Recipe(config, epochs=3, batch_size=8), lr=0.1, seed=5)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     order = torch.Generator().manual_seed(train.torch_seed(5, "order"))
     for _ in range(3):
@@ -244,9 +293,8 @@ def test_dropout_follows_the_seed_and_leaves_torchs_generator_alone() -> None:
         torch.manual_seed(99)
         expected = torch.rand(1)
         torch.manual_seed(99)
-        curves = train.fit(
-            model, examples(), examples(), optimizer=OptimizerConfig(), lr=0.1, epochs=2, batch_size=30, seed=seed
-        )
+        recipe = train.Recipe(OptimizerConfig(), epochs=2, batch_size=30)
+        curves = train.fit(model, examples(), examples(), recipe=recipe, lr=0.1, seed=seed)
         assert torch.equal(torch.rand(1), expected)
         return curves.train_loss
 
@@ -256,7 +304,7 @@ def test_dropout_follows_the_seed_and_leaves_torchs_generator_alone() -> None:
 
 def test_evaluate_by_hand() -> None:
     logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
-    scores = train.evaluate(torch.nn.Identity(), train.Examples(logits, torch.tensor([0, 0, 0, 1])))
+    scores = train.evaluate(torch.nn.Identity(), train.Examples(logits, torch.arange(4), torch.tensor([0, 0, 0, 1])))
     assert scores.accuracy == 0.5
     assert scores.balanced_accuracy == pytest.approx((2 / 3 + 0) / 2)
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
@@ -272,7 +320,8 @@ def test_last_batch_of_one_joins_the_batch_before() -> None:
 def test_cosine_rises_once_and_ends_near_zero(steps: int) -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    schedule = train._schedule(optimizer, Schedule.cosine, steps)
+    recipe = train.Recipe(OptimizerConfig(schedule=Schedule.cosine), epochs=steps, batch_size=8)
+    schedule = train._schedule(optimizer, recipe, n=8)
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
