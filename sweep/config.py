@@ -33,6 +33,18 @@ class BatchNorm(StrEnum):
     track = "track"
 
 
+class Which(StrEnum):
+    prefix = "prefix"
+    suffix = "suffix"
+    only = "only"
+    all_but = "all_but"
+
+
+class Above(StrEnum):
+    pretrained = "pretrained"
+    random = "random"
+
+
 class Case(StrEnum):
     auto = "auto"
     similar_fewer = "similar_fewer"
@@ -90,6 +102,11 @@ class FreezeConfig:
     unit: Unit = Unit.stage
     batchnorm: BatchNorm = BatchNorm.frozen
     precision: Precision = Precision.fp32  # of the frozen blocks' outputs: fp32, bf16 (computed so too), fp16
+    which: Which = (
+        Which.prefix
+    )  # the first freeze_depth blocks, the last (suffix), number freeze_depth alone, all but it
+    above: Above = Above.pretrained  # or random: blocks that are not frozen start from random weights
+    epochs: int | None = None  # after so many, everything is trained for the rest; null = frozen to the end
 
 
 @dataclass
@@ -172,6 +189,22 @@ class Config:
         return sorted(float(rate) for rate in rates)
 
 
+def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
+    """Return for every block, in forward order, whether it is frozen.
+
+    >>> frozen_blocks(Which.suffix, 2, 5)
+    [False, False, False, True, True]
+    >>> frozen_blocks(Which.all_but, 2, 5)
+    [True, False, True, True, True]
+    """
+    numbers = range(1, n_blocks + 1)
+    if which is Which.prefix:
+        return [number <= freeze_depth for number in numbers]
+    if which is Which.suffix:
+        return [number > n_blocks - freeze_depth for number in numbers]
+    return [(number == freeze_depth) == (which is Which.only) for number in numbers]
+
+
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = ("name", "seeds", "device", "force", "cache", "study")
@@ -245,6 +278,12 @@ def check(config: Config) -> None:
         raise UserError("precision=fp16: training would need loss scaling; use fp32, tf32 or bf16")
     if config.freeze.precision is Precision.tf32:
         raise UserError("freeze.precision=tf32: outputs are kept as fp32, bf16 or fp16; use precision=tf32")
+    thaw = config.freeze.epochs
+    if thaw is not None and not 0 <= thaw < config.epochs:
+        raise UserError(
+            f"freeze.epochs={thaw}: of epochs={config.epochs}, some must be left to train everything; use 0 to "
+            f"{config.epochs - 1}, or null to keep frozen what is frozen"
+        )
     if not config.cache.max_gb >= 0:
         raise UserError(f"cache.max_gb={config.cache.max_gb}: use a size in gigabytes, 0 to keep nothing")
 

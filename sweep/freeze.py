@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from sweep.config import BatchNorm, Precision
+from sweep.config import BatchNorm, Precision, Which, frozen_blocks
 
 # channels_last pays from here on: ResNet-18 on two CPU cores is a tenth faster at 128 images, no faster at 50
 LARGE_BATCH = 128
@@ -34,12 +34,30 @@ class Normalize(nn.Module):
         return images.float().div_(255).sub_(self.mean).div_(self.std)  # (N, 3, S, S), uint8 to float
 
 
-class Network(nn.Module):
-    """Normalisation, frozen prefix, trainable suffix.
+class Frozen(nn.Sequential):
+    """Blocks that get no gradient and stay in evaluation mode, dropout and BatchNorm included, whatever mode is asked.
 
-    The prefix gets no gradient and stays in evaluation mode, dropout and BatchNorm included, whatever mode the
-    network is in. With batchnorm=track its BatchNorms normalise by the batch and move their running statistics while
-    the network trains; their weights still do not change. precision is that of the prefix alone: its blocks' outputs
+    With track, their BatchNorms normalise by the batch and move their running statistics in training mode; their
+    weights still do not change.
+    """
+
+    def __init__(self, *blocks: nn.Module, track: bool) -> None:
+        super().__init__(*blocks)
+        self.track = track and any(isinstance(module, _BATCHNORMS) for module in self.modules())
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Frozen":
+        super().train(False)
+        for module in self.modules():
+            if mode and self.track and isinstance(module, _BATCHNORMS):
+                module.train()
+        return self
+
+
+class Network(nn.Module):
+    """Normalisation, frozen prefix, suffix: what is trained, and whatever is frozen behind that.
+
+    The prefix ends before the first block that is trained. precision is that of the prefix alone: its blocks' outputs
     are rounded to it, whether they are kept or not.
 
     >>> from sweep import models
@@ -58,25 +76,34 @@ class Network(nn.Module):
         depth: int,
         batchnorm: BatchNorm,
         precision: Precision = Precision.fp32,
+        which: Which = Which.prefix,
     ) -> None:
         super().__init__()
+        track = batchnorm is BatchNorm.track
+        frozen = frozen_blocks(which, depth, len(blocks))
+        first = [*frozen, False].index(False)  # to be trained
+        rest = zip(blocks[first:], frozen[first:], strict=True)
         self.normalize = normalize
-        self.prefix = nn.Sequential(*blocks[:depth])
-        self.suffix = nn.Sequential(*blocks[depth:], head)
+        self.prefix = Frozen(*blocks[:first], track=track)
+        self.suffix = nn.Sequential(*(Frozen(block, track=track) if each else block for block, each in rest), head)
         self.precision = precision
-        self.track = batchnorm is BatchNorm.track and any(isinstance(m, _BATCHNORMS) for m in self.prefix.modules())
-        for parameter in self.prefix.parameters():
-            parameter.requires_grad_(False)
         self.train()
 
-    def train(self, mode: bool = True) -> "Network":
-        super().train(mode)
-        self.prefix.eval()
-        if self.track and mode:
-            for module in self.prefix.modules():
-                if isinstance(module, _BATCHNORMS):
-                    module.train()
-        return self
+    @property
+    def track(self) -> bool:
+        """Return whether statistics of frozen blocks move."""
+        return any(part.track for part in self._frozen_parts())
+
+    def _frozen_parts(self) -> list[Frozen]:
+        return [module for module in self.modules() if isinstance(module, Frozen)]
+
+    def thawed(self) -> "Network":
+        """Return the network of the same blocks, weights shared, in which all of them are trained."""
+        behind = [block[0] if isinstance(block, Frozen) else block for block in self.suffix]
+        *blocks, head = *self.prefix, *behind
+        for block in blocks:
+            block.requires_grad_(True)
+        return Network(self.normalize, blocks, head, 0, BatchNorm.frozen)
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +115,7 @@ class Network(nn.Module):
         inputs: (N, 3, S, S) uint8 images, or the outputs of the first `start` blocks. The caller turns gradients off.
         """
         x = large(inputs if start else self.normalize(inputs))
-        for block in self.prefix[start:]:
+        for block in list(self.prefix)[start:]:
             with mixed(self.device, self.precision):
                 x = block(x.float() if self.precision is Precision.fp16 else x)
             x = x.to(_KEPT.get(self.precision, torch.float32))
@@ -110,9 +137,10 @@ class Network(nn.Module):
         return logits
 
     def frozen_tensors(self) -> list[Tensor]:
-        """Return what must not change: the prefix's parameters, and its buffers unless they are tracked."""
-        buffers = [] if self.track else list(self.prefix.buffers())
-        return [*self.prefix.parameters(), *buffers]
+        """Return what must not change: the frozen blocks' parameters, and their buffers unless they are tracked."""
+        parts = self._frozen_parts()
+        buffers = [] if self.track else [buffer for part in parts for buffer in part.buffers()]
+        return [*(parameter for part in parts for parameter in part.parameters()), *buffers]
 
     def count(self) -> tuple[int, int]:
         """Return (trainable, frozen) numbers of parameters."""

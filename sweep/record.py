@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 # Part of every job's identity. Raise it when a change of the code changes results, so that nothing old is mixed in.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 
 @dataclass
@@ -43,6 +43,9 @@ class Record:
     prefix_precision: str  # of the frozen blocks
     augment: str
     seed: int
+    which: str = "prefix"  # which blocks freeze_depth freezes: prefix | suffix | only | all_but
+    above: str = "pretrained"  # what blocks that are not frozen start from
+    frozen_epochs: int | None = None  # after which everything was trained; None = never
     lr: float | None = None
     selected: bool | None = None  # whether this lr had the best validation accuracy of its seed
     n_train: int | None = None

@@ -56,9 +56,19 @@ class Point:
     job: str
     common: dict[str, Any]
 
+    @property
+    def prefix(self) -> int:
+        """Return how many blocks are frozen before the first that is trained."""
+        return _prefix(self.common)
+
     def missing_seeds(self, root: Path) -> list[int]:
         folder = record.job_folder(root, self.job)
         return [seed for seed in self.config.seed_list if not record.finished(folder, seed)]
+
+
+def _prefix(common: Mapping[str, Any]) -> int:
+    frozen = settings.frozen_blocks(settings.Which(common["which"]), common["freeze_depth"], common["n_blocks"])
+    return [*frozen, False].index(False)
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,14 @@ def plan(config: Config) -> Point:
     weights = "pretrained" if config.pretrained else "random"
     # Random weights take only their normalisation from the source.
     identity["source"] = [src.key if config.pretrained else weights, [*src.mean], [*src.std]]
-    if config.freeze_depth == 0:  # no frozen block has statistics, so both policies are one job
-        identity["freeze"]["batchnorm"] = str(settings.BatchNorm.frozen)
+    n_blocks = len(spec.block_names(config.freeze.unit))
+    frozen = settings.frozen_blocks(config.freeze.which, config.freeze_depth, n_blocks)
+    if not any(frozen):  # all ways to freeze nothing are one job
+        identity["freeze"] |= dataclasses.asdict(
+            settings.FreezeConfig(unit=config.freeze.unit, above=config.freeze.above)
+        )
+    if not config.pretrained or all(frozen):
+        identity["freeze"]["above"] = str(settings.Above.pretrained)  # there is no other kind, or nothing above
     identity["results_version"] = record.RESULTS_VERSION
     readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
     plain = "".join(char if char.isalnum() or char in "._-" else "_" for char in readable)
@@ -110,9 +126,12 @@ def plan(config: Config) -> Point:
         "image_size": size,
         "pretrained": config.pretrained,
         "freeze_depth": config.freeze_depth,
-        "n_blocks": len(spec.block_names(config.freeze.unit)),
+        "n_blocks": n_blocks,
         "unit": str(config.freeze.unit),
         "batchnorm": str(config.freeze.batchnorm),
+        "which": str(config.freeze.which),
+        "above": str(config.freeze.above),
+        "frozen_epochs": config.freeze.epochs,
         "optimizer": config.optimizer.name,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
@@ -169,7 +188,7 @@ def run_point(point: Point, root: Path) -> Outcome:
 
 
 def _sibling_depths(root: Path, point: Point) -> frozenset[int]:
-    """Return the depths at which the last multirun under root freezes the same network on the same task."""
+    """Return how long the prefixes are that the last multirun under root freezes of the same network, same task."""
     path = table.manifest_path(root)
     kin = _depths_by_kin(path, path.stat().st_mtime_ns) if path.exists() else {}
     return kin.get(point.job, frozenset())
@@ -181,7 +200,7 @@ def _depths_by_kin(manifest: Path, time_ns: int) -> dict[str, frozenset[int]]:
     kin = {each["job"]: [each["common"][key] for key in ("task", "model", "pretrained", "unit")] for each in points}
     depths: dict[str, set[int]] = {}
     for each in points:
-        depths.setdefault(str(kin[each["job"]]), set()).add(each["common"]["freeze_depth"])
+        depths.setdefault(str(kin[each["job"]]), set()).add(_prefix(each["common"]))
     return {job: frozenset(depths[str(names)] - {0}) for job, names in kin.items()}
 
 
@@ -207,16 +226,17 @@ def _train_seeds(point: Point, seeds: Sequence[int], depths: Collection[int]) ->
         seconds, shared = shared.seconds, dataclasses.replace(shared, seconds=0.0)
         return dataclasses.replace(shared.select(chosen[seed]), seconds=seconds)
 
-    if config.freeze_depth == point.common["n_blocks"]:
+    if point.prefix == point.common["n_blocks"] and config.freeze.epochs is None:
         feeds = {seed: feed(seed) for seed in seeds}
         if all(each.mode == "cached" for each in feeds.values()):
             yield from _train_heads(point, feeds, device)
             return
         for seed, each in feeds.items():
-            yield seed, _train_members(point, seed, each, device)
+            yield seed, _train_members(point, seed, each, None, device)
         return
     for seed in seeds:
-        yield seed, _train_members(point, seed, feed(seed), device)
+        images = None if config.freeze.epochs is None else _images(task, chosen[seed], device)
+        yield seed, _train_members(point, seed, feed(seed), images, device)
 
 
 def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) -> Iterator[tuple[int, list[Record]]]:
@@ -227,7 +247,7 @@ def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) 
     networks = {seed: _network(point, seed, device) for seed in feeds}
     if not all(train.is_head(network.suffix) for network in networks.values()):
         for seed, feed in feeds.items():
-            yield seed, _train_members(point, seed, feed, device)
+            yield seed, _train_members(point, seed, feed, None, device)
         return
     before = {seed: _certify(network) for seed, network in networks.items()}
     heads = {seed: [copy.deepcopy(network.suffix) for _ in config.lr_list] for seed, network in networks.items()}
@@ -242,39 +262,59 @@ def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) 
     seconds = (time.perf_counter() - start) / together
     for seed, of_seed in zip(feeds, curves, strict=True):
         trained = [
-            _Trained(lr, head, curve, networks[seed], seconds, before[seed], together)
+            _Trained(lr, head, curve, networks[seed].count(), seconds, before[seed], _certify(networks[seed]), together)
             for lr, head, curve in zip(config.lr_list, heads[seed], of_seed, strict=True)
         ]
         yield seed, _select(point, seed, feeds[seed], trained, device)
 
 
-def _train_members(point: Point, seed: int, feed: Feed, device: torch.device) -> list[Record]:
-    """Return the members of one seed, trained one after another: one per learning rate."""
+def _train_members(point: Point, seed: int, feed: Feed, images: Feed | None, device: torch.device) -> list[Record]:
+    """Return the members of one seed, trained one after another: one per learning rate.
+
+    images: where everything is trained after freeze.epochs, what it is trained on then.
+    """
     from sweep import train
 
-    trained = []
-    for lr in point.config.lr_list:
+    config, trained = point.config, []
+    recipe = _recipe(config)
+    frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
+    for lr in config.lr_list:
         network = _network(point, seed, device)
         model: torch.nn.Module = network.suffix if feed.mode == "cached" else network
-        before = _certify(network)
+        count, before = network.count(), _certify(network)
         _reset_peak(device)
         start = time.perf_counter()
-        test = feed.test if point.config.test_every_epoch else None
-        curves = train.fit(model, feed.train, feed.val, test, recipe=_recipe(point.config), lr=lr, seed=seed)
-        trained.append(_Trained(lr, model, curves, network, time.perf_counter() - start, before, 1))
+        curves = train.Curves()
+        if frozen_epochs:
+            first = dataclasses.replace(recipe, epochs=frozen_epochs)
+            curves = train.fit(model, *feed.splits(config.test_every_epoch), recipe=first, lr=lr, seed=seed)
+        after = _certify(network)
+        if images and not (curves.train_loss and curves.diverged):
+            model = network.thawed()
+            rest = dataclasses.replace(recipe, epochs=config.epochs - frozen_epochs)
+            splits = images.splits(config.test_every_epoch)
+            curves = curves.then(train.fit(model, *splits, recipe=rest, lr=lr, seed=seed, phase=" after the thaw"))
+        trained.append(_Trained(lr, model, curves, count, time.perf_counter() - start, before, after, 1))
+    if images:
+        feed = dataclasses.replace(images, mode=feed.mode, seconds=feed.seconds)
     return _select(point, seed, feed, trained, device)
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """A member after its training. model: what was trained, the network or its suffix. before: its certificate."""
+    """A member after its training.
+
+    model: what was trained, the network or its suffix. count: trainable and frozen parameters. before, after: hashes
+    of what was frozen, from before the training and from its end, or from before the thaw.
+    """
 
     lr: float
     model: torch.nn.Module
     curves: Curves
-    network: Network
+    count: tuple[int, int]
     seconds: float
     before: str
+    after: str
     together: int
 
 
@@ -285,15 +325,14 @@ def _select(point: Point, seed: int, feed: Feed, trained: Sequence[_Trained], de
     members: list[Record] = []
     best: tuple[tuple[float, float], int] | None = None
     for place, each in enumerate(trained):
-        after = _certify(each.network)
-        if each.before != after:
-            raise RuntimeError(f"frozen tensors changed while training: {each.before} before, {after} after")
+        if each.before != each.after:
+            raise RuntimeError(f"frozen tensors changed while training: {each.before} before, {each.after} after")
         member = _member(point, seed, each, feed, device)
         member.prefix_seconds = 0.0 if members else feed.seconds
         member.certificate = {
             "before": each.before,
-            "after": after,
-            "covers": "parameters" if each.network.track else "all",
+            "after": each.after,
+            "covers": "parameters" if point.config.freeze.batchnorm is settings.BatchNorm.track else "all",
         }
         members.append(member)
         curves = each.curves
@@ -334,6 +373,10 @@ class Feed:
     test: Examples
     seconds: float  # spent in the frozen blocks before training
 
+    def splits(self, with_test: bool) -> tuple[Examples, Examples, Examples | None]:
+        """Return what fit() is given."""
+        return self.train, self.val, self.test if with_test else None
+
     def select(self, index: Labels) -> Feed:
         """Return the feed with these training images only; all of them must be in it."""
         import torch
@@ -354,37 +397,45 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
 
     depths: other depths whose outputs will be asked for by other jobs, to be kept on the way.
     """
-    import torch
-
     from sweep import features, train
 
     config = point.config
     start = time.perf_counter()
+    mode = _mode(point, seed, device)
+    if mode != "cached":
+        return _images(task, index, device, mode)
     splits = {"train": task.train.take(index), "val": task.val, "test": task.test}
-    mode, pools = _mode(point, seed, device), None
-    if mode == "cached":
-        present = {name: split for name, split in splits.items() if len(split.labels)}
-        everything = functools.partial(_network, point, seed, device, point.common["n_blocks"])
-        key = _features_key(point, seed, present, device)
-        pools = features.outputs(key, everything, present, config.freeze_depth, depths, config.cache.max_gb)
-        mode = "recomputed" if pools is None else mode
+    present = {name: split for name, split in splits.items() if len(split.labels)}
+    everything = functools.partial(_network, point, seed, device, point.common["n_blocks"])
+    key = _features_key(point, seed, present, device)
+    pools = features.outputs(key, everything, present, point.prefix, depths, config.cache.max_gb)
     if pools is None:
-        placed = {
-            name: train.place(torch.from_numpy(split.pool), split.rows, split.labels, device)
-            for name, split in splits.items()
-        }
-    else:
-        placed = {
-            name: train.place(pools.get(name, pools["train"]), np.arange(len(split.labels)), split.labels, device)
-            for name, split in splits.items()
-        }
+        return _images(task, index, device, "recomputed")
+    placed = {
+        name: train.place(pools.get(name, pools["train"]), np.arange(len(split.labels)), split.labels, device)
+        for name, split in splits.items()
+    }
     return Feed(mode, index, **placed, seconds=time.perf_counter() - start)
+
+
+def _images(task: Task, index: Labels, device: torch.device, mode: str = "none") -> Feed:
+    """Return the images themselves."""
+    import torch
+
+    from sweep import train
+
+    splits = {"train": task.train.take(index), "val": task.val, "test": task.test}
+    placed = {
+        name: train.place(torch.from_numpy(split.pool), split.rows, split.labels, device)
+        for name, split in splits.items()
+    }
+    return Feed(mode, index, **placed, seconds=0.0)
 
 
 def _mode(point: Point, seed: int, device: torch.device) -> str:
     """Return how the frozen blocks are run: once, if they are a pure function and the images are always the same."""
     config = point.config
-    if config.freeze_depth == 0:
+    if point.prefix == 0 or config.freeze.epochs == 0:
         return "none"
     if config.freeze.batchnorm is settings.BatchNorm.track and _network(point, seed, device).track:
         return "tracked"
@@ -415,20 +466,28 @@ def _features_key(point: Point, seed: int, splits: Mapping[str, Split], device: 
 def _network(point: Point, seed: int, device: torch.device, depth: int | None = None) -> Network:
     """Return the point's network before training; a seed gives the same weights and head at every depth.
 
-    depth: how many blocks are frozen, if not the point's own freeze_depth.
+    depth: how many of the first blocks are frozen, if not what the point says.
     """
     from sweep import freeze
 
     config, name = point.config, point.config.model.name
     src, size = point.source, point.common["image_size"]
-    state = _source_weights(src, device).state if config.pretrained else _random_state(name, size, seed)
-    model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
-    blocks, head = models.blocks(model, name, config.freeze.unit)
+
+    def built(state: models.State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
+        model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
+        return models.blocks(model, name, config.freeze.unit)
+
+    which = config.freeze.which if depth is None else settings.Which.prefix
+    depth = config.freeze_depth if depth is None else depth
+    blocks, head = built(_source_weights(src, device).state if config.pretrained else _random_state(name, size, seed))
+    if config.freeze.above is settings.Above.random:
+        fresh, _ = built(_random_state(name, size, seed))
+        frozen = settings.frozen_blocks(which, depth, len(blocks))
+        blocks = [own if kept else other for own, other, kept in zip(blocks, fresh, frozen, strict=True)]
     plain = config.data.normalize is settings.Normalization.none
     normalize = freeze.Normalize([0.0] * 3, [1.0] * 3) if plain else freeze.Normalize(src.mean, src.std)
-    depth = config.freeze_depth if depth is None else depth
-    frozen = config.freeze
-    return freeze.Network(normalize, blocks, head, depth, frozen.batchnorm, frozen.precision).to(device)
+    how = config.freeze
+    return freeze.Network(normalize, blocks, head, depth, how.batchnorm, how.precision, which).to(device)
 
 
 _loaded: dict[str, Weights] = {}  # the last source of this process, by its key
@@ -462,7 +521,7 @@ def _random_state(model: str, image_size: int, seed: int) -> models.State:
 
 
 def _member(point: Point, seed: int, trained: _Trained, feed: Feed, device: torch.device) -> Record:
-    trainable, frozen = trained.network.count()
+    trainable, frozen = trained.count
     curves = trained.curves
     diverged = curves.diverged
     source_accuracy = _source_weights(point.source, device).accuracy if point.config.pretrained else None

@@ -99,6 +99,12 @@ class Curves:
         """Return whether the last epoch's training or validation loss is not a finite number."""
         return not all(math.isfinite(losses[-1]) for losses in (self.train_loss, self.val_loss) if losses)
 
+    def then(self, later: "Curves") -> "Curves":
+        """Return these curves followed by those of a later phase."""
+        return Curves(
+            *(first + second for first, second in zip(vars(self).values(), vars(later).values(), strict=True))
+        )
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -120,23 +126,25 @@ def fit(
     recipe: Recipe,
     lr: float,
     seed: int,
+    phase: str = "",
     on_epoch: Callable[[Curves], None] = lambda curves: None,
 ) -> Curves:
     """Train the model's trainable parameters in place and return its curves.
 
-    val may be empty. With test, its accuracy is recorded after every epoch; training does not depend on either.
-    Batch order, augmentation and dropout follow from the seed alone, so members that differ in depth or learning rate
-    see the same batches. Stops after an epoch whose loss is not finite. Nothing inside an epoch waits for the device.
+    val may be empty. With test, its accuracy is recorded after every epoch; training does not depend on either. Batch
+    order, augmentation and dropout follow from the seed alone, so members that differ in depth or learning rate see the
+    same batches; phase names a later part of a training, which draws anew. Stops after an epoch whose loss is not
+    finite. Nothing inside an epoch waits for the device.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     stepper = _optimizer([{"params": parameters, "lr": lr}], recipe.optimizer)
     schedule = _schedule(stepper, recipe, len(train))
-    order = torch.Generator().manual_seed(torch_seed(seed, "order"))
-    views = torch.Generator().manual_seed(torch_seed(seed, "augment"))
+    order = torch.Generator().manual_seed(torch_seed(seed, "order" + phase))
+    views = torch.Generator().manual_seed(torch_seed(seed, "augment" + phase))
     curves = Curves()
     device = train.labels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(torch_seed(seed, "dropout"))
+        torch.manual_seed(torch_seed(seed, "dropout" + phase))
         for _ in range(recipe.epochs):
             start = time.perf_counter()
             model.train()
