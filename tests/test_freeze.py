@@ -3,18 +3,19 @@ import torch
 from torch import nn
 from torchvision import transforms
 
-from sweep.config import BatchNorm
-from sweep.freeze import Network, Normalize, fingerprint
+from sweep.config import BatchNorm, Which
+from sweep.freeze import Frozen, Network, Normalize, fingerprint
 
 
-def network(depth: int = 2, batchnorm: BatchNorm = BatchNorm.frozen) -> Network:
+def network(depth: int = 2, batchnorm: BatchNorm = BatchNorm.frozen, which: Which = Which.prefix) -> Network:
     torch.manual_seed(0)
     blocks = [
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)),
         nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
         nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     ]
-    return Network(Normalize([0.5] * 3, [0.25] * 3), blocks, nn.Linear(4, 3), depth, batchnorm)
+    normalize = Normalize([0.5] * 3, [0.25] * 3)
+    return Network(normalize, blocks, nn.Linear(4, 3), depth, batchnorm, which=which)
 
 
 def images(n: int = 8) -> torch.Tensor:
@@ -83,3 +84,44 @@ def test_fingerprint_sees_one_changed_value(change: object) -> None:
 def test_fingerprint_sees_shape_and_order() -> None:
     a, b = torch.zeros(2, 3), torch.ones(2, 3)
     assert len({fingerprint(each) for each in ([a, b], [b, a], [a], [a.view(3, 2), b], [a.double(), b])}) == 5
+
+
+@pytest.mark.parametrize(
+    ("which", "depth", "trained"),
+    [
+        (Which.prefix, 1, [1, 2]),
+        (Which.suffix, 1, [0, 1]),
+        (Which.suffix, 3, []),
+        (Which.only, 2, [0, 2]),
+        (Which.only, 0, [0, 1, 2]),
+        (Which.all_but, 2, [1]),
+        (Which.all_but, 0, []),
+    ],
+)
+def test_every_range_of_blocks_can_be_frozen(which: Which, depth: int, trained: list[int]) -> None:
+    net = network(depth, which=which)
+    blocks = [*net.prefix, *(block[0] if isinstance(block, Frozen) else block for block in net.suffix[:-1])]
+    before, frozen = [fingerprint(block.state_dict().values()) for block in blocks], fingerprint(net.frozen_tensors())
+    train_a_bit(net)
+    after = [fingerprint(block.state_dict().values()) for block in blocks]
+    assert [place for place in range(3) if before[place] != after[place]] == trained
+    assert fingerprint(net.frozen_tensors()) == frozen
+    for place in set(range(3)) - set(trained):
+        assert all(parameter.grad is None for parameter in blocks[place].parameters())
+
+
+def test_suffix_alone_keeps_its_frozen_blocks_in_evaluation_mode() -> None:
+    net = network(2, which=Which.suffix)
+    net.suffix.train()  # as where the outputs of the prefix are kept
+    assert [block.training for block in net.suffix] == [True, False, False, True]
+    assert not any(module.training for block in list(net.suffix)[1:3] for module in block.modules())
+
+
+def test_thawed_network_trains_all_of_the_same_weights() -> None:
+    net = network(2, which=Which.only)
+    whole = net.thawed()
+    assert whole.count() == (sum(p.numel() for p in net.parameters()), 0)
+    assert torch.equal(whole.eval()(images()), net.eval()(images()))
+    before = fingerprint(net.state_dict().values())
+    train_a_bit(whole)
+    assert fingerprint(net.state_dict().values()) != before, "weights are shared"

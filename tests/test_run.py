@@ -3,14 +3,26 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sweep import data, record, run, table, train
-from sweep.config import Augment, BatchNorm, Config, OptimizerConfig, Precision, Schedule, UserError, identity
-from sweep.freeze import Network
+from sweep.config import (
+    Above,
+    Augment,
+    BatchNorm,
+    Config,
+    OptimizerConfig,
+    Precision,
+    Schedule,
+    UserError,
+    Which,
+    identity,
+)
+from sweep.freeze import Network, fingerprint
 from sweep.record import Record
 
 Tiny = Callable[..., Config]
@@ -86,6 +98,66 @@ def test_all_seeds_of_a_sweep_share_one_pass_over_the_images(tiny: Tiny, tmp_pat
             seen.clear()
     assert first > 600, "all images, and one to see the shapes"
     assert seen == [], "the second depth was filled on the way"
+
+
+def test_thaw_after_some_epochs_equals_the_two_phases_by_hand(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(freeze_depth=3, epochs=3, freeze_epochs=2)
+    (member,) = members(config, tmp_path / "thaw")
+    (kept,) = members(tiny(freeze_depth=3, epochs=2), tmp_path / "kept")
+    assert member.prefix == "cached"
+    assert member.curves["train_loss"][:2] == kept.curves["train_loss"]
+    assert len(member.curves["train_loss"]) == 3
+    assert member.certificate["before"] == member.certificate["after"], "of what was frozen until the thaw"
+
+    point, device = run.plan(config), torch.device("cpu")
+    task = data.load(config.data, 32)
+    images = run._images(task, data.subsample(config.data, task.train.labels, 0, task.classes), device)
+    network = run._network(point, 0, device)
+    recipe = run._recipe(config)
+    train.fit(network, images.train, images.val, recipe=replace(recipe, epochs=2), lr=0.001, seed=0)
+    rest, last = replace(recipe, epochs=1), " after the thaw"
+    curves = train.fit(network.thawed(), images.train, images.val, recipe=rest, lr=0.001, seed=0, phase=last)
+    assert member.curves["train_loss"][2:] == pytest.approx(curves.train_loss, rel=1e-3)
+
+
+def test_thaw_at_once_trains_everything_from_the_first_step(tiny: Tiny, tmp_path: Path) -> None:
+    (thawed,) = members(tiny(freeze_depth=3, freeze_epochs=0), tmp_path / "thawed")
+    (none,) = members(tiny(freeze_depth=0), tmp_path / "none")
+    assert thawed.prefix == "none"
+    assert thawed.curves["train_loss"][0] != none.curves["train_loss"][0], "another phase draws another order"
+    assert thawed.curves["train_loss"] == pytest.approx(none.curves["train_loss"], rel=0.2)
+
+
+def test_blocks_above_start_from_random_weights(tiny: Tiny) -> None:
+    device = torch.device("cpu")
+    fresh, kept, scratch = (
+        run._network(run.plan(tiny(freeze_depth=2, pretrained=pretrained, freeze_above=above)), 0, device)
+        for pretrained, above in ((True, Above.random), (True, Above.pretrained), (False, Above.pretrained))
+    )
+    same = [fingerprint(net.prefix.state_dict().values()) for net in (fresh, kept, scratch)]
+    above = [fingerprint(net.suffix.state_dict().values()) for net in (fresh, kept, scratch)]
+    assert same[0] == same[1] != same[2]
+    assert above[0] == above[2] != above[1]
+
+
+def test_ways_to_freeze_that_come_to_the_same_are_one_job(tiny: Tiny) -> None:
+    def job(**changes: object) -> str:
+        return run.plan(tiny(**changes)).job
+
+    assert job(freeze_depth=0) == job(freeze_depth=0, freeze_which=Which.suffix, freeze_batchnorm=BatchNorm.track)
+    assert job(freeze_depth=2) != job(freeze_depth=2, freeze_which=Which.suffix)
+    assert job(freeze_depth=5) == job(freeze_depth=5, freeze_above=Above.random)
+    assert job(freeze_depth=2, pretrained=False) == job(freeze_depth=2, pretrained=False, freeze_above=Above.random)
+
+
+@pytest.mark.parametrize("which", [Which.suffix, Which.only, Which.all_but])
+def test_every_range_trains_and_is_cached_up_to_its_first_trained_block(
+    tiny: Tiny, tmp_path: Path, which: Which
+) -> None:
+    (member,) = members(tiny(freeze_depth=2, freeze_which=which), tmp_path / "cached")
+    (plain,) = members(tiny(freeze_depth=2, freeze_which=which, cache_max_gb=0.0), tmp_path / "plain")
+    assert (member.prefix, plain.prefix) == (("cached", "recomputed") if which is Which.all_but else ("none", "none"))
+    close(member, plain)
 
 
 def test_augmented_images_go_through_the_frozen_blocks_every_time(tiny: Tiny, tmp_path: Path) -> None:
