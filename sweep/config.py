@@ -70,6 +70,13 @@ class Augment(StrEnum):
     flip_crop = "flip_crop"
 
 
+class Transform(StrEnum):
+    none = "none"
+    blur = "blur"
+    invert = "invert"
+    permute = "permute"
+
+
 class Schedule(StrEnum):
     constant = "constant"
     cosine = "cosine"
@@ -86,7 +93,9 @@ class DataConfig:
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
+    groups: int | None = None  # coarse labels: the classes, in order, in that many groups; null = each by itself
     image_size: int | None = None  # pixels, square; null = the source's own
+    transform: Transform = Transform.none  # of every image, as a control: blur, invert, permute (pixels, all alike)
     normalize: Normalization = Normalization.source  # or none: pixels in 0..1 as they are
     augment: Augment = Augment.none  # or flip_crop: random mirror and shift by up to an eighth, new in every epoch
     case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
@@ -251,7 +260,7 @@ def check(config: Config) -> None:
     _at_least("batch_size", config.batch_size, 2, "BatchNorm cannot normalise a single image")
     _at_least("freeze_depth", config.freeze_depth, 0)
     _at_least("data.seed", config.data.seed, 0)
-    for key in ("image_size", "per_class", "limit_train"):
+    for key in ("image_size", "per_class", "limit_train", "groups"):
         value = getattr(config.data, key)
         if value is not None:
             _at_least(f"data.{key}", value, 1)

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sweep import downloads, glyphs, store
-from sweep.config import Case, DataConfig, UserError, cache_folder, digest, unknown
+from sweep.config import Case, DataConfig, Transform, UserError, cache_folder, digest, unknown
 from sweep.downloads import DOWNLOADS
 from sweep.seeds import stream
 
@@ -74,7 +74,7 @@ class Dataset:
     files: Callable[[DataConfig], Any] = lambda config: None
     fetch: Callable[[DataConfig], None] = lambda config: None  # have the files on this machine
     on_disk: bool = True  # whether data.root means something
-    cases: dict[str, Case] = field(default_factory=dict)  # the rule's case, by source, where it is known
+    similar: dict[str, bool] = field(default_factory=dict)  # to which sources, where it is known
 
 
 def check(config: DataConfig) -> None:
@@ -83,6 +83,9 @@ def check(config: DataConfig) -> None:
         raise unknown("data.name", config.name, DATASETS)
     if config.root is not None and not DATASETS[config.name].on_disk:
         raise UserError(f"data.root={config.root}: data={config.name} reads no files; add data=image_folder")
+    kept = len(_kept(config))
+    if config.groups is not None and not 2 <= config.groups <= kept:
+        raise UserError(f"data.groups={config.groups}: {kept} classes make 2 to {kept} groups")
     names = classes(config)
     if len(names) < 2:
         raise UserError(f"data={config.name}: only one class ({', '.join(names)}); at least two are needed")
@@ -95,12 +98,23 @@ def check(config: DataConfig) -> None:
 
 def fingerprint(config: DataConfig) -> str:
     """Return what names the task's images and classes by content."""
-    return digest([config.name, DATASETS[config.name].fingerprint(config), classes(config)])
+    return digest([config.name, DATASETS[config.name].fingerprint(config), classes(config), str(config.transform)])
 
 
 def classes(config: DataConfig) -> tuple[str, ...]:
-    """Return the names of the task's classes, in label order: all of the data set's, or those of data.classes."""
-    return tuple(DATASETS[config.name].classes(config)[number] for number in _kept(config))
+    """Return the names of the task's classes, in label order: the data set's, or data.classes, or groups of them."""
+    names = [DATASETS[config.name].classes(config)[number] for number in _kept(config)]
+    if config.groups is None:
+        return tuple(names)
+    members: list[list[str]] = [[] for _ in range(config.groups)]
+    for name, group in zip(names, _groups(config, len(names)), strict=True):
+        members[group].append(name)
+    return tuple("+".join(each) for each in members)
+
+
+def _groups(config: DataConfig, count: int) -> Labels:
+    """Return the label of each of `count` classes: neighbours share one, as evenly as can be."""
+    return np.arange(count) * (config.groups or count) // count
 
 
 def _kept(config: DataConfig) -> list[int]:
@@ -128,16 +142,19 @@ def label(config: DataConfig) -> str:
         return config.label
     if config.name == "image_folder" and config.root:
         return Path(config.root).expanduser().resolve().name
-    return config.name if config.classes is None else f"{config.name}-{len(classes(config))}classes"
+    own = "" if config.classes is None and config.groups is None else f"-{len(classes(config))}classes"
+    return config.name + own + ("" if config.transform is Transform.none else f"-{config.transform}")
 
 
 def case(config: DataConfig, source: str, source_classes: int) -> Case:
     """Return the rule's case of this task: as declared, else as known for embedded tasks, else unknown."""
     n_classes = len(classes(config))
-    declared = config.case
+    declared, fewer = config.case, n_classes < source_classes
     if declared is Case.auto:
-        return DATASETS[config.name].cases.get(source, Case.unknown)
-    fewer = n_classes < source_classes
+        known = DATASETS[config.name].similar.get(source)
+        if known is None or config.transform is not Transform.none:
+            return Case.unknown
+        return (Case.similar_fewer if fewer else Case.similar_more) if known else Case.dissimilar
     if declared in (Case.similar_fewer, Case.similar_more) and fewer != (declared is Case.similar_fewer):
         right = Case.similar_fewer if fewer else Case.similar_more
         raise UserError(
@@ -173,30 +190,34 @@ _loaded: dict[tuple[int, str], Task | UserError] = {}
 
 
 def _load(config: DataConfig, image_size: int, max_gb: float) -> Task:
-    names = classes(config)
+    kept = _kept(config)
+    names = tuple(DATASETS[config.name].classes(config)[number] for number in kept)
     splits = _decoded(config, image_size, max_gb)
     if config.classes is not None:
-        kept = _kept(config)
         splits = {name: _relabel(split, kept) for name, split in splits.items()}
     train, test = splits["train"], splits.get("test")
     if test is None:
         rest, held = _hold_out(train.labels, config.test_fraction, stream(config.seed, "test split"), names)
         train, test = train.take(rest), train.take(held)
     rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), names)
-    return Task(names, train.take(rest), train.take(held), test)
+    coarse = _groups(config, len(names))  # after the splits, so that coarse and fine labels name the same images
+    final = [replace(split, labels=coarse[split.labels]) for split in (train.take(rest), train.take(held), test)]
+    return Task(classes(config), *final)
 
 
 def _decoded(config: DataConfig, size: int, max_gb: float) -> dict[str, Split]:
     """Return the data set's own splits: from disk if they were decoded before."""
     dataset = DATASETS[config.name]
     if max_gb > 0:
-        key = digest([DECODING, config.name, size, dataset.fingerprint(config), dataset.files(config)])
+        key = digest(
+            [DECODING, config.name, size, dataset.fingerprint(config), dataset.files(config), config.transform]
+        )
         try:
             with store.group(f"images-{config.name}-{key}") as group:
                 found = _stored(group, dataset.splits(config))
                 if found is None:
                     with group.write() as allocate:
-                        dataset.read(config, size, _allocator(size, allocate))
+                        _read(config, size, allocate)
                     found = _stored(group, dataset.splits(config))
             store.trim(max_gb * 1e9)
             if found is not None:
@@ -208,16 +229,38 @@ def _decoded(config: DataConfig, size: int, max_gb: float) -> dict[str, Split]:
     def in_memory(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return arrays.setdefault(name, np.empty(shape, dtype))
 
-    dataset.read(config, size, _allocator(size, in_memory))
+    _read(config, size, in_memory)
     return {name: _whole(arrays[f"{name}-images"], arrays[f"{name}-labels"]) for name in dataset.splits(config)}
 
 
-def _allocator(size: int, allocate: store.Allocate) -> Allocate:
-    def both(split: str, count: int) -> tuple[glyphs.Images, Labels]:
-        images = allocate(f"{split}-images", (count, 3, size, size), np.uint8)
-        return images, allocate(f"{split}-labels", (count,), np.int64)
+def _read(config: DataConfig, size: int, allocate: store.Allocate) -> None:
+    """Decode every split, and transform it in place."""
+    made: list[glyphs.Images] = []
 
-    return both
+    def both(split: str, count: int) -> tuple[glyphs.Images, Labels]:
+        made.append(allocate(f"{split}-images", (count, 3, size, size), np.uint8))
+        return made[-1], allocate(f"{split}-labels", (count,), np.int64)
+
+    DATASETS[config.name].read(config, size, both)
+    for images in made:
+        for first in range(0, len(images), 1000):  # images may be a map larger than the memory
+            images[first : first + 1000] = _transformed(images[first : first + 1000], config.transform)
+
+
+def _transformed(images: glyphs.Images, transform: Transform) -> glyphs.Images:
+    """Return images (N, 3, S, S) blurred (sigma a sixteenth of the side), inverted, or with pixels in another order."""
+    if transform is Transform.blur:
+        from scipy.ndimage import gaussian_filter
+
+        sigma = images.shape[-1] / 16
+        blurred: glyphs.Images = gaussian_filter(images, (0, 0, sigma, sigma))
+        return blurred
+    if transform is Transform.invert:
+        return 255 - images
+    if transform is Transform.permute:  # the same order for every image: what is left of a class is its histogram
+        order = stream(0, "permuted pixels").permutation(images[0, 0].size)
+        return images.reshape(*images.shape[:2], -1)[..., order].reshape(images.shape)
+    return images
 
 
 def _stored(group: store.Group, names: Sequence[str]) -> dict[str, Split] | None:
@@ -318,7 +361,7 @@ def _fill(allocate: Allocate, split: str, images: glyphs.Images, labels: Labels)
 # --- rendered here --------------------------------------------------------------------------------------------
 
 
-def _alphabet(alphabet: str, pool: int, test: int, cases: dict[str, Case]) -> Dataset:
+def _alphabet(alphabet: str, pool: int, test: int) -> Dataset:
     """Return the entry of a task of characters: `pool` images a class to train and validate on, `test` to test."""
 
     def read(config: DataConfig, size: int, allocate: Allocate) -> None:
@@ -327,7 +370,9 @@ def _alphabet(alphabet: str, pool: int, test: int, cases: dict[str, Case]) -> Da
             _fill(allocate, split, _resize(images, size), labels)
 
     fingerprint = [glyphs.VERSION, alphabet, pool, test]
-    return Dataset(read, lambda _: tuple(alphabet), lambda _: fingerprint, cases=cases, on_disk=False)
+    return Dataset(
+        read, lambda _: tuple(alphabet), lambda _: fingerprint, similar={"glyphs_latin": True}, on_disk=False
+    )
 
 
 def _read_gratings(config: DataConfig, size: int, allocate: Allocate) -> None:
@@ -491,14 +536,15 @@ def _square(image: Image.Image, size: int) -> glyphs.Images:
 
 
 DATASETS: dict[str, Dataset] = {
-    "glyphs_latin": _alphabet(glyphs.LATIN, 250, 40, {}),
-    "glyphs_digits": _alphabet(glyphs.DIGITS, 50, 50, {"glyphs_latin": Case.similar_fewer}),
-    "glyphs_greek_cyrillic": _alphabet(glyphs.GREEK_CYRILLIC, 25, 20, {"glyphs_latin": Case.similar_more}),
+    "glyphs_latin": _alphabet(glyphs.LATIN, 250, 40),
+    "glyphs_digits": _alphabet(glyphs.DIGITS, 50, 50),
+    "glyphs_greek_cyrillic": _alphabet(glyphs.GREEK_CYRILLIC, 25, 20),
+    "glyphs_mixed": _alphabet(glyphs.DIGITS + glyphs.GREEK_CYRILLIC, 25, 20),
     "textures": Dataset(
         _read_gratings,
         lambda _: glyphs.grating_names(),
         lambda _: glyphs.VERSION,
-        cases={"glyphs_latin": Case.dissimilar},
+        similar={"glyphs_latin": False},
         on_disk=False,
     ),
     "digits": Dataset(
@@ -506,7 +552,7 @@ DATASETS: dict[str, Dataset] = {
         lambda _: tuple("0123456789"),
         lambda _: "scikit-learn load_digits",
         splits=lambda _: ("train",),
-        cases={"glyphs_latin": Case.similar_fewer},
+        similar={"glyphs_latin": True},
         on_disk=False,
     ),
     **{name: _download(name) for name in DOWNLOADS},

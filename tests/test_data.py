@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from sweep import data
-from sweep.config import Case, DataConfig, UserError
+from sweep.config import Case, DataConfig, Transform, UserError
 
 
 def load(config: DataConfig, size: int = 32) -> data.Task:
@@ -218,3 +218,45 @@ def test_images_that_cannot_be_kept_are_used_all_the_same(
     task = data.load(folder(folder_of_images), 20, max_gb=1.0)
     assert len(task.train.labels)
     assert "warning: decoded images are not kept" in capsys.readouterr().err
+
+
+def test_coarse_labels_name_the_same_images_as_fine_ones() -> None:
+    fine = load(DataConfig(name="glyphs_greek_cyrillic", classes=[*range(7)]))
+    coarse = load(DataConfig(name="glyphs_greek_cyrillic", classes=[*range(7)], groups=3))
+    assert coarse.classes == ("Γ+Δ+Θ", "Λ+Ξ", "Π+Σ")
+    for one, other in ((fine.train, coarse.train), (fine.val, coarse.val), (fine.test, coarse.test)):
+        np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(np.array([0, 0, 0, 1, 1, 2, 2])[one.labels], other.labels)
+
+
+def test_too_many_groups_are_refused() -> None:
+    with pytest.raises(UserError, match=re.escape("data.groups=11: 10 classes make 2 to 10 groups")):
+        data.check(DataConfig(name="textures", groups=11))
+
+
+def test_transforms_by_hand() -> None:
+    plain = load(DataConfig(name="textures")).test.images
+    inverted, permuted, blurred = (
+        load(DataConfig(name="textures", transform=transform)).test.images
+        for transform in (Transform.invert, Transform.permute, Transform.blur)
+    )
+    np.testing.assert_array_equal(inverted, 255 - plain)
+    np.testing.assert_array_equal(
+        np.sort(permuted.reshape(len(plain), 3, -1)), np.sort(plain.reshape(len(plain), 3, -1))
+    )
+    assert (permuted != plain).mean() > 0.9
+    assert blurred.std() < plain.std()
+    assert abs(blurred.mean() - plain.mean()) < 1, "blurring keeps the mean"
+    # The order is the same for every image and channel: where one pixel goes, all of them go.
+    to = [place for place in range(1024) if (permuted.reshape(-1, 1024)[:, place] == plain[:, :, 0, 0].ravel()).all()]
+    assert len(to) == 1
+
+
+def test_transform_and_groups_change_name_fingerprint_and_known_case() -> None:
+    plain, permuted = DataConfig(name="glyphs_digits"), DataConfig(name="glyphs_digits", transform=Transform.permute)
+    assert data.fingerprint(plain) != data.fingerprint(permuted)
+    assert data.label(permuted) == "glyphs_digits-permute"
+    assert data.case(permuted, "glyphs_latin", 26) is Case.unknown
+    few = DataConfig(name="glyphs_greek_cyrillic", groups=5)
+    assert data.label(few) == "glyphs_greek_cyrillic-5classes"
+    assert data.case(few, "glyphs_latin", 26) is Case.similar_fewer
