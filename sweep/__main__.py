@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from sweep import compose, progress, record, run, table
 from sweep.compose import CONF
-from sweep.config import Config, UserError
+from sweep.config import Config, Export, UserError
 from sweep.run import Point
 
 
@@ -88,6 +88,8 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     missing = False
     if not interrupted or progress.current:  # cut short before anything trained, there is nothing new to say
         missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
+    if points[0].config.export is Export.best and not interrupted:
+        _export(points, root)
     if interrupted:
         print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
         return 130
@@ -101,6 +103,17 @@ def _report(root: Path, entries: list[table.Entry], study: table.Study) -> bool:
     made = report.build(root, entries, study)
     print(f"\n{made.text}\n\n{root}/report.md has it all: table.csv, summary.csv, verdict.json, figures/")
     return bool(made.missing)
+
+
+def _export(points: Sequence[Point], root: Path) -> None:
+    from sweep import export  # torch takes seconds
+
+    for point, member in export.best(points, root):
+        folder = export.write(point, member, root / "export")
+        weights = "pretrained" if point.config.pretrained else "random"
+        how = f"{weights}, {point.config.freeze_depth} frozen, seed {member.seed}, lr {member.lr:g}"
+        shares = f"validation {100 * (member.val_accuracy or 0):.1f} %, test {100 * (member.test_accuracy or 0):.1f} %"
+        print(f"{folder}: {how}, {shares}")
 
 
 def _print_single(point: Point, root: Path) -> bool:

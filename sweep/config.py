@@ -70,6 +70,11 @@ class Augment(StrEnum):
     flip_crop = "flip_crop"
 
 
+class Export(StrEnum):
+    none = "none"
+    best = "best"
+
+
 class Transform(StrEnum):
     none = "none"
     blur = "blur"
@@ -178,6 +183,7 @@ class Config:
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"
     force: bool = False
+    export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -216,7 +222,7 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
-NOT_IDENTITY = ("name", "seeds", "device", "force", "cache", "study")
+NOT_IDENTITY = ("name", "seeds", "device", "force", "export", "cache", "study")
 
 
 def cache_folder() -> Path:

@@ -407,7 +407,7 @@ def _download(name: str) -> Dataset:
             whole = downloads.images(name, entry, root(config), which)
             pixels, labels = allocate(split, len(whole))
             for number, (image, label) in enumerate(whole):
-                pixels[number], labels[number] = _square(image, size), label
+                pixels[number], labels[number] = square(image, size), label
 
     return Dataset(
         read,
@@ -518,10 +518,10 @@ def _read_folder(config: DataConfig, size: int, allocate: Allocate) -> None:
 def _decode(path: Path, size: int) -> glyphs.Images:
     with warnings.catch_warnings(), Image.open(path) as file:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors
-        return _square(ImageOps.exif_transpose(file), size)
+        return square(ImageOps.exif_transpose(file), size)
 
 
-def _square(image: Image.Image, size: int) -> glyphs.Images:
+def square(image: Image.Image, size: int) -> glyphs.Images:
     """Return the image as (3, size, size): shorter side scaled to size, centre kept, white behind alpha."""
     if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
         wide = np.asarray(image).astype(np.int64)

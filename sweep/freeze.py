@@ -97,10 +97,13 @@ class Network(nn.Module):
     def _frozen_parts(self) -> list[Frozen]:
         return [module for module in self.modules() if isinstance(module, Frozen)]
 
+    def parts(self) -> list[nn.Module]:
+        """Return the blocks in forward order, and the head."""
+        return [*self.prefix, *(part[0] if isinstance(part, Frozen) else part for part in self.suffix)]
+
     def thawed(self) -> "Network":
         """Return the network of the same blocks, weights shared, in which all of them are trained."""
-        behind = [block[0] if isinstance(block, Frozen) else block for block in self.suffix]
-        *blocks, head = *self.prefix, *behind
+        *blocks, head = self.parts()
         for block in blocks:
             block.requires_grad_(True)
         return Network(self.normalize, blocks, head, 0, BatchNorm.frozen)

@@ -115,7 +115,6 @@ def plan(config: Config) -> Point:
         identity["freeze"]["above"] = str(settings.Above.pretrained)  # there is no other kind, or nothing above
     identity["results_version"] = record.RESULTS_VERSION
     readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
-    plain = "".join(char if char.isalnum() or char in "._-" else "_" for char in readable)
     common = {
         "task": task,
         "case": str(case),
@@ -139,7 +138,12 @@ def plan(config: Config) -> Point:
         "prefix_precision": str(config.freeze.precision),
         "augment": str(config.data.augment),
     }
-    return Point(config, src, images, f"{plain}-{settings.digest(identity)}", common)
+    return Point(config, src, images, f"{plain(readable)}-{settings.digest(identity)}", common)
+
+
+def plain(name: str) -> str:
+    """Return a name that every file system takes."""
+    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
 
 
 def fetch(points: Sequence[Point]) -> None:
@@ -273,31 +277,48 @@ def _train_members(point: Point, seed: int, feed: Feed, images: Feed | None, dev
 
     images: where everything is trained after freeze.epochs, what it is trained on then.
     """
-    from sweep import train
-
-    config, trained = point.config, []
-    recipe = _recipe(config)
-    frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
-    for lr in config.lr_list:
-        network = _network(point, seed, device)
-        model: torch.nn.Module = network.suffix if feed.mode == "cached" else network
-        count, before = network.count(), _certify(network)
-        _reset_peak(device)
-        start = time.perf_counter()
-        curves = train.Curves()
-        if frozen_epochs:
-            first = dataclasses.replace(recipe, epochs=frozen_epochs)
-            curves = train.fit(model, *feed.splits(config.test_every_epoch), recipe=first, lr=lr, seed=seed)
-        after = _certify(network)
-        if images and not (curves.train_loss and curves.diverged):
-            model = network.thawed()
-            rest = dataclasses.replace(recipe, epochs=config.epochs - frozen_epochs)
-            splits = images.splits(config.test_every_epoch)
-            curves = curves.then(train.fit(model, *splits, recipe=rest, lr=lr, seed=seed, phase=" after the thaw"))
-        trained.append(_Trained(lr, model, curves, count, time.perf_counter() - start, before, after, 1))
+    trained = [_train_member(point, seed, lr, feed, images, device)[0] for lr in point.config.lr_list]
     if images:
         feed = dataclasses.replace(images, mode=feed.mode, seconds=feed.seconds)
     return _select(point, seed, feed, trained, device)
+
+
+def _train_member(
+    point: Point, seed: int, lr: float, feed: Feed, images: Feed | None, device: torch.device
+) -> tuple[_Trained, Network]:
+    from sweep import train
+
+    config, recipe = point.config, _recipe(point.config)
+    frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
+    network = _network(point, seed, device)
+    model: torch.nn.Module = network.suffix if feed.mode == "cached" else network
+    count, before = network.count(), _certify(network)
+    _reset_peak(device)
+    start = time.perf_counter()
+    curves = train.Curves()
+    if frozen_epochs:
+        first = dataclasses.replace(recipe, epochs=frozen_epochs)
+        curves = train.fit(model, *feed.splits(config.test_every_epoch), recipe=first, lr=lr, seed=seed)
+    after = _certify(network)
+    if images and not (curves.train_loss and curves.diverged):
+        model = network = network.thawed()
+        rest = dataclasses.replace(recipe, epochs=config.epochs - frozen_epochs)
+        splits = images.splits(config.test_every_epoch)
+        curves = curves.then(train.fit(model, *splits, recipe=rest, lr=lr, seed=seed, phase=" after the thaw"))
+    return _Trained(lr, model, curves, count, time.perf_counter() - start, before, after, 1), network
+
+
+def retrain(point: Point, seed: int, lr: float) -> tuple[Network, Curves]:
+    """Return the network of one member, trained as run_point() trains it, and its curves."""
+    config = point.config
+    device = _device(config.device)
+    _set_precision(config.precision)
+    task = data.load(config.data, point.common["image_size"], config.cache.max_gb)
+    chosen = data.subsample(config.data, task.train.labels, seed, task.classes)
+    feed = _feed(point, seed, task, chosen, (), device)
+    images = None if config.freeze.epochs is None else _images(task, chosen, device)
+    trained, network = _train_member(point, seed, lr, feed, images, device)
+    return network, trained.curves
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""The model that a sweep chose, as two files, and back from them to a module that classifies images.
+
+outputs/<name>/export/<task>/model.safetensors    all weights, under the names of the model's own library
+outputs/<name>/export/<task>/model.json           what they are: classes, normalisation, input size, source, metrics
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sweep import data, models, record, run
+from sweep.config import UserError
+from sweep.freeze import Normalize
+from sweep.record import Record
+from sweep.run import Point
+
+FORMAT = 1  # of model.json
+
+
+class Classifier(nn.Module):
+    """An exported model, in evaluation mode. facts: the content of model.json."""
+
+    def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
+        super().__init__()
+        self.normalize = Normalize(facts["mean"], facts["std"])
+        self.model = model
+        self.facts = facts
+        self.classes: tuple[str, ...] = tuple(facts["classes"])
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes) of uint8 images (N, 3, S, S), S being facts["image_size"]."""
+        logits: Tensor = self.model(self.normalize(images))
+        return logits
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Return an image of any size and mode as (1, 3, S, S) uint8, scaled and cropped as in training."""
+        return torch.from_numpy(np.array(data.square(image, self.facts["image_size"])))[None]
+
+
+def load(path: str | Path) -> Classifier:
+    """Return the model of an export folder; raise UserError if it is not one, or not whole.
+
+    Nothing in the files is executed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(path)
+    facts = record.read_json(folder / "model.json")
+    if facts is None or facts.get("format") != FORMAT:
+        raise UserError(f"{folder}: holds no model.json of format {FORMAT}; give a folder written by export=best")
+    weights = folder / "model.safetensors"
+    try:
+        whole = hashlib.sha256(weights.read_bytes()).hexdigest() == facts["sha256"]
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{weights}: cannot be read ({error}); export again") from error
+    if not whole:
+        raise UserError(f"{weights}: is not the file that model.json describes; export again")
+    name, size = facts["model"], facts["image_size"]
+    model = models.build(name, models.random_state(name, size, seed=0), len(facts["classes"]), size, head_seed=0)
+    model.load_state_dict(state)
+    return Classifier(model, facts)
+
+
+def best(points: Sequence[Point], root: Path) -> list[tuple[Point, Record]]:
+    """Return, for every task, the point with the highest mean validation accuracy over seeds, and its best member.
+
+    Of equal points the one that freezes more is chosen: it is cheaper to train. A point without all of its seeds is
+    passed over.
+    """
+    chosen: dict[str, tuple[tuple[float, int], Point, Record]] = {}
+    for point in points:
+        folder = record.job_folder(root, point.job)
+        found = [record.read_members(folder, seed) or [] for seed in point.config.seed_list]
+        members = [member for of_seed in found for member in of_seed if member.selected]
+        scores = [member.val_accuracy for member in members if member.val_accuracy is not None]
+        if len(scores) < len(point.config.seed_list):
+            continue
+        rank = (float(np.mean(scores)), point.config.freeze_depth)
+        task = point.common["task"]
+        if task not in chosen or rank > chosen[task][0]:
+            chosen[task] = rank, point, max(members, key=lambda member: member.val_accuracy or 0.0)
+    return [(point, member) for _, point, member in chosen.values()]
+
+
+def write(point: Point, member: Record, folder: Path) -> Path:
+    """Train this member again, which gives the same weights, and write it into a subfolder; return that.
+
+    No weights are kept while a sweep runs, so exporting costs one member of all that were trained.
+    raises: UserError if the training does not repeat what the record says.
+    """
+    from safetensors.torch import save
+
+    assert member.lr is not None, "a selected member has a learning rate"
+    network, curves = run.retrain(point, member.seed, member.lr)
+    accuracy = curves.val_accuracy[-1] if curves.val_accuracy else None
+    if accuracy is not None and abs(accuracy - (member.val_accuracy or 0.0)) > 0.01:
+        raise UserError(
+            f"export=best: training {point.job} seed {member.seed} again gave a validation accuracy of {accuracy:.3f}, "
+            f"not {member.val_accuracy:.3f}; library versions or the device changed; use force=true"
+        )
+    name, size, n_classes = point.config.model.name, point.common["image_size"], point.common["n_classes"]
+    model = models.build(name, models.random_state(name, size, seed=0), n_classes, size, head_seed=0)
+    blocks, head = models.blocks(model, name, point.config.freeze.unit)
+    for own, trained in zip([*blocks, head], network.parts(), strict=True):
+        own.load_state_dict(trained.state_dict())
+    content = save({key: value.cpu().contiguous() for key, value in model.state_dict().items()})
+    normalize = network.normalize
+    facts = {
+        "format": FORMAT,
+        "model": name,
+        "classes": data.classes(point.config.data),
+        "image_size": size,
+        "mean": normalize.mean.flatten().tolist(),
+        "std": normalize.std.flatten().tolist(),
+        **{key: point.common[key] for key in ("task", "source", "source_classes", "pretrained", "freeze_depth")},
+        **{key: point.common[key] for key in ("n_blocks", "unit", "batchnorm", "which", "epochs")},
+        "job": point.job,
+        "seed": member.seed,
+        "lr": member.lr,
+        "val_accuracy": member.val_accuracy,
+        "test_accuracy": member.test_accuracy,
+        "test_balanced_accuracy": member.test_balanced_accuracy,
+        "versions": member.versions,
+        "git_commit": member.git_commit,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    folder = folder / run.plain(point.common["task"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").unlink(missing_ok=True)  # so that it never describes other weights
+    record.write_bytes(folder / "model.safetensors", content)
+    record.write_text(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return folder

@@ -1,0 +1,97 @@
+"""The exported model is the one that was trained: same weights, same answers, in another process."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+import sweep
+from sweep import data, export, run, train
+from sweep.config import Config, UserError
+
+Tiny = Callable[..., Config]
+
+
+@pytest.mark.parametrize("changes", [{"freeze_depth": 5}, {"freeze_depth": 3}, {"freeze_depth": 2, "freeze_epochs": 1}])
+def test_round_trip_gives_the_accuracy_of_the_record(tiny: Tiny, tmp_path: Path, changes: dict[str, int]) -> None:
+    point = run.plan(tiny(epochs=2, seeds=2, optimizer_lr=[0.0005, 0.002], **changes))
+    assert run.run_point(point, tmp_path).error is None
+    ((_, member),) = export.best([point], tmp_path)
+    model = sweep.load(export.write(point, member, tmp_path))
+    assert not model.training
+    task = data.load(point.config.data, 32)
+    images = run._images(task, np.arange(5), torch.device("cpu"))
+    scores = train.evaluate(model, images.test)
+    assert scores.accuracy == pytest.approx(member.test_accuracy, abs=0.005)
+    assert scores.loss == pytest.approx(member.test_loss, rel=1e-3)
+    assert model.classes == task.classes
+    assert model.facts["freeze_depth"] == point.config.freeze_depth
+    plain = torchvision.models.resnet18(num_classes=len(task.classes))
+    plain.load_state_dict(load_file(tmp_path / "textures" / "model.safetensors"))
+
+
+def test_best_point_is_chosen_on_validation_and_the_deeper_of_equals(tiny: Tiny, tmp_path: Path) -> None:
+    points = [run.plan(tiny(freeze_depth=depth)) for depth in (0, 2, 5)]
+    accuracies = {0: (0.5, 0.9), 2: (0.6, 0.1), 5: (0.6, 0.2)}  # validation, test
+    for point in points[:2]:
+        assert run.run_point(point, tmp_path).error is None
+    for point in points:
+        folder = run.record.job_folder(tmp_path, point.job)
+        member = run.record.read_members(run.record.job_folder(tmp_path, points[0].job), 0)
+        assert member is not None
+        member[0].val_accuracy, member[0].test_accuracy = accuracies[point.config.freeze_depth]
+        run.record.write_members(folder, 0, member)
+    ((chosen, member),) = export.best(points, tmp_path)
+    assert (chosen.config.freeze_depth, member.test_accuracy) == (5, 0.2)
+    run.record.job_folder(tmp_path, points[2].job).joinpath("seed-0.json").unlink()
+    ((chosen, _),) = export.best(points, tmp_path)
+    assert chosen.config.freeze_depth == 2, "a point without its results is passed over"
+
+
+def test_command_line_exports_and_an_image_file_is_classified(standin_source: None, tmp_path: Path) -> None:
+    command = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=4,5"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sweep", "-m", *command, "export=best"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "outputs/sweep/export/textures: pretrained, " in done.stdout
+    model = sweep.load(tmp_path / "outputs/sweep/export/textures")
+    with torch.no_grad():
+        logits = model(model.prepare(Image.new("L", (70, 40))))
+    assert logits.shape == (1, 10)
+
+
+def test_files_that_do_not_belong_together_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no model[.]json of format 1"):
+        sweep.load(tmp_path)
+    point = run.plan(tiny(freeze_depth=5))
+    assert run.run_point(point, tmp_path).error is None
+    ((_, member),) = export.best([point], tmp_path)
+    folder = export.write(point, member, tmp_path)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=r"is not the file that model[.]json describes"):
+        sweep.load(folder)
+    weights.write_bytes(content[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        sweep.load(folder)
+
+
+def test_training_that_does_not_repeat_is_not_exported(tiny: Tiny, tmp_path: Path) -> None:
+    point = run.plan(tiny(freeze_depth=5))
+    assert run.run_point(point, tmp_path).error is None
+    ((_, member),) = export.best([point], tmp_path)
+    member.val_accuracy = (member.val_accuracy or 0) + 0.5
+    with pytest.raises(UserError, match=r"again gave a validation accuracy of .*use force=true"):
+        export.write(point, member, tmp_path)
+    assert not (tmp_path / "textures").exists()
