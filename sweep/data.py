@@ -19,13 +19,14 @@ from sweep.config import Case, DataConfig, Transform, UserError, cache_folder, d
 from sweep.downloads import DOWNLOADS
 from sweep.seeds import stream
 
+Images = glyphs.Images  # (N, 3, S, S) uint8
 Labels = npt.NDArray[np.int64]  # (N,)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 # allocate(split, count) -> (images (count, 3, S, S) uint8, labels (count,) int64), to be filled
-Allocate = Callable[[str, int], tuple[glyphs.Images, Labels]]
+Allocate = Callable[[str, int], tuple[Images, Labels]]
 
 # Part of the name of every decoded array. Raise it when a change of the code changes pixels.
 DECODING = 1
@@ -35,12 +36,12 @@ DECODING = 1
 class Split:
     """Some rows of an array of images, which may be a memory map larger than the memory: take what is needed."""
 
-    pool: glyphs.Images  # (M, 3, S, S) uint8
+    pool: Images  # (M, 3, S, S) uint8
     rows: Labels  # which images of the pool
     labels: Labels  # of these rows
 
     @property
-    def images(self) -> glyphs.Images:
+    def images(self) -> Images:
         """Return a copy of the images (N, 3, S, S)."""
         return self.pool[self.rows]
 
@@ -235,25 +236,25 @@ def _decoded(config: DataConfig, size: int, max_gb: float) -> dict[str, Split]:
 
 def _read(config: DataConfig, size: int, allocate: store.Allocate) -> None:
     """Decode every split, and transform it in place."""
-    made: list[glyphs.Images] = []
+    made: list[Images] = []
 
-    def both(split: str, count: int) -> tuple[glyphs.Images, Labels]:
+    def both(split: str, count: int) -> tuple[Images, Labels]:
         made.append(allocate(f"{split}-images", (count, 3, size, size), np.uint8))
         return made[-1], allocate(f"{split}-labels", (count,), np.int64)
 
     DATASETS[config.name].read(config, size, both)
     for images in made:
         for first in range(0, len(images), 1000):  # images may be a map larger than the memory
-            images[first : first + 1000] = _transformed(images[first : first + 1000], config.transform)
+            images[first : first + 1000] = transformed(images[first : first + 1000], config.transform)
 
 
-def _transformed(images: glyphs.Images, transform: Transform) -> glyphs.Images:
+def transformed(images: Images, transform: Transform) -> Images:
     """Return images (N, 3, S, S) blurred (sigma a sixteenth of the side), inverted, or with pixels in another order."""
     if transform is Transform.blur:
         from scipy.ndimage import gaussian_filter
 
         sigma = images.shape[-1] / 16
-        blurred: glyphs.Images = gaussian_filter(images, (0, 0, sigma, sigma))
+        blurred: Images = gaussian_filter(images, (0, 0, sigma, sigma))
         return blurred
     if transform is Transform.invert:
         return 255 - images
@@ -273,7 +274,7 @@ def _stored(group: store.Group, names: Sequence[str]) -> dict[str, Split] | None
     return found
 
 
-def _whole(images: glyphs.Images, labels: Labels) -> Split:
+def _whole(images: Images, labels: Labels) -> Split:
     return Split(images, np.arange(len(labels)), np.array(labels))
 
 
@@ -344,7 +345,7 @@ def _hold_out(
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
-def _resize(images: glyphs.Images, size: int) -> glyphs.Images:
+def _resize(images: Images, size: int) -> Images:
     if images.shape[-1] == size:
         return images
     square = [
@@ -353,7 +354,7 @@ def _resize(images: glyphs.Images, size: int) -> glyphs.Images:
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in square])
 
 
-def _fill(allocate: Allocate, split: str, images: glyphs.Images, labels: Labels) -> None:
+def _fill(allocate: Allocate, split: str, images: Images, labels: Labels) -> None:
     pixels, numbers = allocate(split, len(labels))
     pixels[:], numbers[:] = images, labels
 
@@ -515,13 +516,13 @@ def _read_folder(config: DataConfig, size: int, allocate: Allocate) -> None:
         raise UserError(f"data.root={config.root}: {len(bad)} unreadable image(s), repair or remove them: {shown}")
 
 
-def _decode(path: Path, size: int) -> glyphs.Images:
+def _decode(path: Path, size: int) -> Images:
     with warnings.catch_warnings(), Image.open(path) as file:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors
         return square(ImageOps.exif_transpose(file), size)
 
 
-def square(image: Image.Image, size: int) -> glyphs.Images:
+def square(image: Image.Image, size: int) -> Images:
     """Return the image as (3, size, size): shorter side scaled to size, centre kept, white behind alpha."""
     if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
         wide = np.asarray(image).astype(np.int64)

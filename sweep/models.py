@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,10 +91,16 @@ def random_state(name: str, image_size: int, seed: int) -> State:
 
 def backbone_state(model: nn.Module, name: str) -> State:
     """Return the model's parameters and buffers without its head, under torchvision's names."""
+    return split_state(model.state_dict(), name)[0]
+
+
+def split_state(state: Mapping[str, Tensor], name: str) -> tuple[State, State]:
+    """Return (backbone, head): tensors under the model's own names, and weight and bias of its last linear layer."""
     from sweep import architectures
 
     head = architectures.FAMILIES[MODELS[name].family].head + "."
-    return {key: value for key, value in model.state_dict().items() if not key.startswith(head)}
+    backbone = {key: value for key, value in state.items() if not key.startswith(head)}
+    return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
 
 
 def build(name: str, state: State, n_classes: int, image_size: int, head_seed: int) -> nn.Module:

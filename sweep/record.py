@@ -68,6 +68,11 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     source_accuracy: float | None = None  # of the pretrained weights on their own task, where known
+    similarity: float | None = None  # of the task to the source: 0 = the source itself, 1 = its pixels permuted
+    similarity_low: float | None = None  # 95 % interval over images
+    similarity_high: float | None = None
+    distances: dict[str, float] = field(default_factory=dict)  # to the source, by name, with _low and _high
+    scores: dict[str, float] = field(default_factory=dict)  # transferability of this depth's features, by name
     error: str | None = None
     certificate: dict[str, str] = field(default_factory=dict)  # of the frozen tensors, before and after
     curves: dict[str, list[float | None]] = field(default_factory=dict)

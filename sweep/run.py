@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from sweep.freeze import Network
+    from sweep.measure import Reference, Similarity
     from sweep.train import Curves, Examples, Recipe
 
 
@@ -344,11 +345,12 @@ def _select(point: Point, seed: int, feed: Feed, trained: Sequence[_Trained], de
     from sweep import train
 
     members: list[Record] = []
+    measured = _measured(point, feed, device)
     best: tuple[tuple[float, float], int] | None = None
     for place, each in enumerate(trained):
         if each.before != each.after:
             raise RuntimeError(f"frozen tensors changed while training: {each.before} before, {each.after} after")
-        member = _member(point, seed, each, feed, device)
+        member = dataclasses.replace(_member(point, seed, each, feed, device), **measured)
         member.prefix_seconds = 0.0 if members else feed.seconds
         member.certificate = {
             "before": each.before,
@@ -370,6 +372,54 @@ def _select(point: Point, seed: int, feed: Feed, trained: Sequence[_Trained], de
         chosen.test_balanced_accuracy = scores.balanced_accuracy
         chosen.test_loss = scores.loss
     return members
+
+
+def _measured(point: Point, feed: Feed, device: torch.device) -> dict[str, Any]:
+    """Return the columns that describe the task before any training: its similarity to the source, this depth's scores.
+
+    The similarity is known where the source's images are here (source=pretrain), the scores where the frozen blocks'
+    outputs are kept; neither means anything for random weights.
+    """
+    from sweep import measure
+
+    if not point.config.pretrained:
+        return {}
+    columns: dict[str, Any] = {}
+    if point.source.task_images is not None:
+        found = _similarity(point, device)
+        place = found.placement
+        if np.isfinite(place.position):
+            columns |= {"similarity": place.position, "similarity_low": place.low, "similarity_high": place.high}
+        columns["distances"] = {
+            name + suffix: value
+            for name, estimate in found.distances.items()
+            for suffix, value in zip(("", "_low", "_high"), estimate, strict=True)
+        }
+    if feed.mode == "cached":
+        head = _source_weights(point.source, device).head if point.prefix == point.common["n_blocks"] else None
+        columns["scores"] = measure.scores(feed.train, head)
+    return columns
+
+
+_similarities: dict[tuple[Any, ...], Similarity] = {}  # by source, model and task: the points of a sweep share them
+_references: dict[tuple[Any, ...], Reference] = {}  # the last one
+
+
+def _similarity(point: Point, device: torch.device) -> Similarity:
+    from sweep.measure import Reference
+
+    config, size = point.config, point.common["image_size"]
+    assert point.source.task_images is not None, "asked for only where there are images"
+    network = (point.source.key, config.model.name, size, str(config.data.normalize), str(config.freeze.precision))
+    key = (*network, point.images)
+    if key not in _similarities:
+        whole = _network(point, 0, device, point.common["n_blocks"])
+        if network not in _references:
+            _references.clear()
+            _references[network] = Reference(whole, point.source.task_images(size))
+        target = data.load(config.data, size, config.cache.max_gb).train
+        _similarities[key] = _references[network].compare(whole, target)
+    return _similarities[key]
 
 
 def _recipe(config: Config) -> Recipe:

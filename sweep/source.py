@@ -29,6 +29,7 @@ class Weights(NamedTuple):
 
     state: models.State
     accuracy: float | None = None
+    head: models.State | None = None  # weight and bias of the source's own classifier, where they came along
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Source:
     std: Sequence[float]
     key: str
     load: Callable[[str], Weights]
+    task_images: Callable[[int], data.Task] | None = None  # image size -> what they were trained on, if it is here
 
 
 def resolve(config: SourceConfig, model: str) -> Source:
@@ -90,6 +92,7 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
     data.check(config.data)
     key = digest(
         {
+            "format": 2,  # the file has the head, too
             "model": model,
             "images": data.fingerprint(config.data),
             "data": {k: v for k, v in asdict(config.data).items() if k not in ("root", "label", "case")},
@@ -98,7 +101,8 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
     )
     load = functools.partial(_load_pretrained, config, model, key)
     n_classes, size = len(data.classes(config.data)), config.data.image_size or glyphs.SIZE
-    return Source(data.label(config.data), n_classes, size, PLAIN_MEAN, PLAIN_STD, key, load)
+    images = functools.partial(data.load, config.data)
+    return Source(data.label(config.data), n_classes, size, PLAIN_MEAN, PLAIN_STD, key, load, images)
 
 
 def pretrained_path(config: SourceConfig, model: str, key: str) -> Path:
@@ -119,23 +123,23 @@ def _load_pretrained(config: SourceConfig, model: str, key: str, device: str) ->
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
             try:
-                return _read_pretrained(path)
+                return _read_pretrained(path, model)
             except SafetensorError as error:
                 tqdm.write(f"{path} is damaged ({error}); training it anew")
         data.DATASETS[config.data.name].fetch(config.data)
         _train(config, model, device, path)
-        return _read_pretrained(path)
+        return _read_pretrained(path, model)
 
 
-def _read_pretrained(path: Path) -> Weights:
+def _read_pretrained(path: Path, model: str) -> Weights:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
     with safe_open(path, "pt") as file:
         accuracy = (file.metadata() or {}).get("val_accuracy")
     # Copies: a loaded file is a memory map, and whoever shortens it would crash the process.
-    state = {key: value.clone() for key, value in load_file(path).items()}
-    return Weights(state, None if accuracy is None else float(accuracy))
+    state, head = models.split_state({key: value.clone() for key, value in load_file(path).items()}, model)
+    return Weights(state, None if accuracy is None else float(accuracy), head or None)
 
 
 def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
@@ -180,7 +184,7 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
         raise UserError(f"source={name}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
     if name == "glyphs_latin" and accuracy < 0.9:
         tqdm.write(f"warning: {model} reached only {accuracy:.2f} validation accuracy on {name}; 0.9 is expected")
-    trained = {key: value.cpu().contiguous() for key, value in models.backbone_state(network, model).items()}
+    trained = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     facts = {
         "val_accuracy": f"{accuracy:.4f}",
         "seconds": f"{time.perf_counter() - start:.1f}",
@@ -219,7 +223,7 @@ def _download(weights: Any, name: str, model: str, size: int, device: str) -> We
             f"source=imagenet: cannot download {weights.url} ({' '.join(str(error).split())}); put {name} into "
             f"{folder}, or use source=checkpoint source.path=FILE"
         ) from error
-    return Weights(_fit_to_model(found, model, size, name))
+    return _fit_to_model(found, model, size, name)
 
 
 # --- a file ---------------------------------------------------------------------------------------------------
@@ -275,11 +279,11 @@ def _read_checkpoint(path: Path, model: str, size: int, device: str) -> Weights:
             found = found[wrapper]
     if not isinstance(found, dict):
         raise UserError(f"source.path={path}: holds a {type(found).__name__}, not a state dict")
-    return Weights(_fit_to_model(found, model, size, str(path)))
+    return _fit_to_model(found, model, size, str(path))
 
 
-def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> models.State:
-    """Return the backbone's tensors out of `found`; say how many were loaded, skipped and missing.
+def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> Weights:
+    """Return the backbone's tensors out of `found`, and its head's; say how many were loaded, skipped and missing.
 
     Prefixes of wrappers (module., backbone., ...) are ignored, and so are heads of other tasks. A tensor of another
     shape is an error, and so is a file with fewer than 95 % of the backbone's tensors; the rest stays random.
@@ -307,7 +311,10 @@ def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> 
         raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}")
     head = len(tensors) - len(loaded)
     tqdm.write(f"{origin}: {len(loaded)} tensors loaded, {head} skipped, {len(own) - len(loaded)} missing")
-    return own | {key: value.to(own[key].dtype, copy=True) for key, value in loaded.items()}
+    state = own | {key: value.to(own[key].dtype, copy=True) for key, value in loaded.items()}
+    _, classifier = models.split_state(tensors, model)
+    whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
+    return Weights(state, head={key: value.float() for key, value in classifier.items()} if whole else None)
 
 
 def _plain(key: str) -> str:

@@ -51,8 +51,9 @@ def read_manifest(root: Path) -> tuple[list[Entry], Study | None]:
 def collect(root: Path, points: list[Entry]) -> pd.DataFrame:
     """Return the tidy table: one row per member, one row with its status for every seed without a result.
 
-    Columns: those of record.Record less curves and certificate, the sweep's name first, and one column per varied
-    setting. Rows are in the manifest's order, then by seed and learning rate.
+    Columns: those of record.Record less curves and certificate, the sweep's name first, one column per varied setting,
+    and one per measured distance to the source (distance_x) and transferability score (score_x). Rows are in the
+    manifest's order, then by seed and learning rate.
     """
     rows: list[dict[str, Any]] = []
     for point in points:
@@ -71,6 +72,9 @@ def collect(root: Path, points: list[Entry]) -> pd.DataFrame:
             table[column] = table[column].astype(kinds[kind])
     table["versions"] = table["versions"].map(lambda versions: json.dumps(versions, sort_keys=True))
     table["selected"] = table["selected"].eq(True)
+    for column, prefix in (("distances", "distance_"), ("scores", "score_")):
+        wide = pd.DataFrame(table.pop(column).tolist(), index=table.index)
+        table = table.join(wide.add_prefix(prefix))
     return table.drop(columns=["curves", "certificate"])
 
 

@@ -1,0 +1,95 @@
+"""Features of a frozen network for similarity.py: how far a task lies from the source, how well a depth suits it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweep import data, similarity
+from sweep.config import Transform, UserError
+from sweep.data import Split, Task
+from sweep.freeze import Network
+from sweep.similarity import Estimate, Floats, Placement
+from sweep.train import Examples
+
+IMAGES = 2000  # of a split, at most: scores and distances of more hardly differ, and take longer
+BATCH = 256  # images
+PRIMARY = "frechet"  # the distance that places a task: it neither saturates nor needs labels
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How far a task's images lie from the source's. distances: by name. placement: by the primary one."""
+
+    distances: dict[str, Estimate]
+    placement: Placement
+
+
+class Reference:
+    """The source's own images as features, and the two ends of the scale: its other half, and no structure at all."""
+
+    def __init__(self, network: Network, task: Task) -> None:
+        """Take the source's held-out images: a network's features of images that it was trained on are special.
+
+        network: the source's, with all blocks frozen.
+        """
+        images = np.concatenate([task.val.images, task.test.images])
+        labels = np.concatenate([task.val.labels, task.test.labels])
+        order = np.random.default_rng(0).permutation(len(labels))[:IMAGES]
+        one, other = order[::2], order[1::2]
+        self.labels, self.other_labels = labels[one], labels[other]
+        self.features, self.other = (encode(network, images[half]) for half in (one, other))
+        self.permuted = encode(network, data.transformed(images[other], Transform.permute))
+        self._ends: dict[int, tuple[Estimate, Estimate]] = {}
+
+    def compare(self, network: Network, target: Split) -> Similarity:
+        """Return where the target's images lie: both ends are measured on as many images, so that no bias is left."""
+        order = np.sort(np.random.default_rng(0).permutation(len(target.labels))[: len(self.other)])
+        chosen = target.take(order)
+        found = similarity.distances(self.features, encode(network, chosen.images), self.labels, chosen.labels)
+        near, far = self._scale(len(order))
+        return Similarity(found, similarity.place(found[PRIMARY], near, far))
+
+    def _scale(self, count: int) -> tuple[Estimate, Estimate]:
+        if count not in self._ends:
+            labels = self.other_labels[:count]
+            near, far = (
+                similarity.distances(self.features, side[:count], self.labels, labels)[PRIMARY]
+                for side in (self.other, self.permuted)
+            )
+            self._ends[count] = near, far
+        return self._ends[count]
+
+
+def encode(network: Network, images: data.Images) -> Floats:
+    """Return pooled features (N, D) of uint8 images (N, 3, S, S), after the last frozen block."""
+    parts = torch.split(torch.from_numpy(images), BATCH)
+    return np.concatenate([pooled(network.encode(part.to(network.device))) for part in parts])
+
+
+def pooled(outputs: Tensor) -> Floats:
+    """Return a block's outputs as vectors (N, D): maps (N, D, h, w) and tokens (N, T, D) are averaged."""
+    if outputs.dim() == 4:
+        outputs = outputs.float().mean((2, 3))
+    elif outputs.dim() == 3:
+        outputs = outputs.float().mean(1)
+    return outputs.double().cpu().numpy()
+
+
+def scores(outputs: Examples, head: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+    """Return the transferability scores of one depth's outputs for their labels; {} where images are too few.
+
+    head: weight (Z, D) and bias (Z,) of the source's own classifier, if these outputs are what it takes.
+    """
+    with torch.no_grad():
+        features = pooled(outputs.inputs[outputs.rows[:IMAGES]])
+    probabilities = None
+    if head is not None and head["weight"].shape[1] == features.shape[1]:
+        logits = torch.from_numpy(features) @ head["weight"].double().T + head["bias"].double()
+        probabilities = logits.softmax(1).numpy()
+    try:
+        return similarity.scores(features, outputs.labels[:IMAGES].cpu().numpy(), probabilities)
+    except UserError:  # fewer images than classes, or features that are not finite
+        return {}
