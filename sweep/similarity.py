@@ -6,6 +6,7 @@ No score wins everywhere: they are covariates of a result, not a replacement for
 """
 
 import importlib.util
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,8 +70,8 @@ def distances(
 
     source, target: (N, D) and (M, D) features of one network at one depth. Labels: (N,), (M,) integers.
     All is computed on the first 64 principal components of both sides together (with D <= 64 that is a rotation), and
-    on equally many images of each side where their number matters. Every call has the same bias of what is left when
-    both sides have the same sizes, so compare with controls (place) of the same sizes.
+    on equally many images of each side (1,000 at most) except for emd, whose class means take all. Compare with
+    controls (place) of as many images.
     raises: UserError for NaN, shapes that do not fit, or fewer than two classes or two images more than classes.
     """
     source, source_labels = _checked(source, source_labels, "source")
@@ -102,14 +103,25 @@ def distances(
 def place(task: Estimate, near: Estimate, far: Estimate, threshold: float = THRESHOLD) -> Placement:
     """Return where a task's distance lies between that of the source's other half (0) and that of the control (1).
 
-    task, near, far: the same distance at the same depth. near: between two halves of the source. far: between the
-    source and a control without structure, e.g. its images with all pixels permuted. The interval is that of a ratio
-    of independent estimates by recovery of their own intervals (MOVER: Zou and Donner 2008). position is NaN and
-    similar None where the control is not farther than the half.
+    task, near, far: the same distance at the same depth. near: between two halves of the source's images. far: between
+    one half and a control without structure: the source's images, each with its pixels permuted. Position and interval
+    are NaN, and similar is None, where the control is not clearly farther than the other half. The interval puts those
+    of the three distances together as if they were independent (MOVER: Zou and Donner 2008).
+
+    The distance to decide by is frechet. It sees images alone: the class count is the rule's other question, and emd
+    and otdd mix it in. It does not saturate, as proxy_a does. The threshold, 0.5, is the nearer reference: a task is
+    similar if it is nearer to the source than to noise. overall() decides over depths.
+
+    Measured, ResNet-18 trained on glyphs_latin, 500 images a side, frechet after blocks 1 to 5 (with 200 images block 1
+    has no position, the answers are the same; tests/test_similarity.py checks those of the glyphs and the gratings):
+    other letters of the source .00 -.05 .00 .00 .00; Greek and Cyrillic .25 .11 .21 .36 .50; digits of the same fonts
+    .25 .22 .24 .47 .77; gratings 4.5 1.9 1.2 1.1 1.1; scanned 8-pixel digits (scikit-learn's) 8.3 1.8 .82 .89 .83, so
+    those are measured as not similar, whatever they depict. The last block holds the source's own classes apart, and
+    any new class lies between them: there even the same fonts' digits are far.
     """
     span = far.value - near.value
-    if span <= 0 or far.low <= near.high:
-        return Placement(float("nan"), float("nan"), float("nan"), None)
+    if far.low <= near.high:
+        return _placement(float("nan"), float("nan"), float("nan"), threshold)
     position = (task.value - near.value) / span
 
     slopes = (1.0, position - 1, -position)  # of the position in task, near and far, times span
@@ -121,9 +133,26 @@ def place(task: Estimate, near: Estimate, far: Estimate, threshold: float = THRE
         ]
         return float(np.linalg.norm(off) / span)
 
-    low, high = position - margin(-1), position + margin(1)
-    similar = True if high < threshold else False if low > threshold else None
-    return Placement(position, low, high, similar)
+    return _placement(position, position - margin(-1), position + margin(1), threshold)
+
+
+def overall(placements: Sequence[Placement], threshold: float = THRESHOLD) -> Placement:
+    """Return the median of the depths' positions and of their bounds: one answer for a network.
+
+    Every block may be frozen, so none is preferred; positions have no unit, so depths can be compared; and a median
+    leaves out the blocks that are special: the first, which sees little but colour, and the last, which sees the
+    source's classes. Depths without a position do not count.
+    """
+    known = [each[:3] for each in placements if np.isfinite(each.position)]
+    if not known:
+        return _placement(float("nan"), float("nan"), float("nan"), threshold)
+    # depths share their images, so their errors go together and bounds may be taken one by one
+    position, low, high = np.median(known, axis=0)
+    return _placement(float(position), float(low), float(high), threshold)
+
+
+def _placement(position: float, low: float, high: float, threshold: float) -> Placement:
+    return Placement(position, low, high, True if high < threshold else False if low > threshold else None)
 
 
 def _estimate(value: float, draws: Floats, *, biased: bool) -> Estimate:
@@ -193,7 +222,8 @@ def _emd(a: Floats, b: Floats, labels_a: Ints, labels_b: Ints, rng: np.random.Ge
     """Return the earth mover's distance of the class means, weighted by the classes' shares: Cui et al. 2018.
 
     Draws are stratified by class. They move the means and keep the value's own plan, which is right to first order
-    (envelope theorem) and needs one linear programme instead of one per draw.
+    (envelope theorem) and needs one linear programme instead of one per draw. Between tasks that are the same, some of
+    the noise of the means stays in the value: it is read beside that of two halves.
     """
     weights_a, weights_b = (np.bincount(labels) / len(labels) for labels in (labels_a, labels_b))
     means_a, means_b = _class_means(a, labels_a), _class_means(b, labels_b)
@@ -211,9 +241,10 @@ def transport(a: Floats, b: Floats, costs: Floats) -> Floats:
     """Return the exact optimal plan (K, L) that moves the weights a (K,) to b (L,) at these costs (K, L)."""
     rows = sparse.kron(sparse.eye(len(a)), np.ones((1, len(b))))
     columns = sparse.kron(np.ones((1, len(a))), sparse.eye(len(b)))
-    solved = optimize.linprog(
-        costs.ravel(), A_eq=sparse.vstack([rows, columns], format="csc"), b_eq=np.concatenate([a, b]), method="highs"
-    )
+    # the solver's tolerances are absolute
+    scaled = costs.ravel() / max(float(costs.max()), np.finfo(float).tiny)
+    ends = np.concatenate([a, b])
+    solved = optimize.linprog(scaled, A_eq=sparse.vstack([rows, columns], format="csc"), b_eq=ends, method="highs")
     if solved.x is None:
         raise RuntimeError(f"the linear programme of {costs.shape} was not solved: {solved.message}")
     plan: Floats = solved.x.reshape(costs.shape)
@@ -323,7 +354,8 @@ def _logme(x: Floats, y: Ints) -> float:
 def _h_score(x: Floats, y: Ints) -> float:
     """Return tr(cov(f)^-1 cov(E[f|y])): Bao et al. 2019, with cov(f) shrunk as Ledoit and Wolf 2004.
 
-    As in Ibrahim et al. 2022 the share that was shrunk away counts nothing: with it H could exceed K - 1.
+    The share that was shrunk away counts nothing, as in the shrinkage H-score of Ibrahim et al. 2022: H could exceed
+    K - 1 otherwise. So H is 0 where the features are a sphere to the eye of so few images.
     """
     covariance, shrinkage = ledoit_wolf(x)
     means = (_class_means(x, y) - x.mean(axis=0)) * np.sqrt(np.bincount(y) / len(y))[:, None]  # (K, D)
@@ -406,7 +438,8 @@ def _principal_axes(x: Floats) -> tuple[Floats, Floats]:
     small = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
     values, vectors = linalg.eigh(small, subset_by_index=(size - count, size - 1))
     if len(x) < x.shape[1]:
-        vectors = centred.T @ vectors / np.sqrt(np.clip(values, np.finfo(float).tiny, None))
+        least = max(len(x) * np.finfo(float).eps * values[-1], np.finfo(float).tiny)  # below it lies no axis, but noise
+        vectors = centred.T @ vectors / np.sqrt(np.maximum(values, least))
     axes: Floats = vectors[:, ::-1]
     return mean, axes
 
