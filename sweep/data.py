@@ -553,7 +553,6 @@ DATASETS: dict[str, Dataset] = {
         lambda _: tuple("0123456789"),
         lambda _: "scikit-learn load_digits",
         splits=lambda _: ("train",),
-        similar={"glyphs_latin": True},
         on_disk=False,
     ),
     **{name: _download(name) for name in DOWNLOADS},

@@ -21,7 +21,7 @@ PRIMARY = "frechet"  # the distance that places a task: it neither saturates nor
 
 @dataclass(frozen=True)
 class Similarity:
-    """How far a task's images lie from the source's. distances: by name. placement: by the primary one."""
+    """How far a task's images lie from the source's. distances: by name, after the last block. placement: of all."""
 
     distances: dict[str, Estimate]
     placement: Placement
@@ -42,31 +42,40 @@ class Reference:
         self.labels, self.other_labels = labels[one], labels[other]
         self.features, self.other = (encode(network, images[half]) for half in (one, other))
         self.permuted = encode(network, data.transformed(images[other], Transform.permute))
-        self._ends: dict[int, tuple[Estimate, Estimate]] = {}
+        self._ends: dict[int, list[tuple[Estimate, Estimate]]] = {}
 
     def compare(self, network: Network, target: Split) -> Similarity:
         """Return where the target's images lie: both ends are measured on as many images, so that no bias is left."""
-        order = np.sort(np.random.default_rng(0).permutation(len(target.labels))[: len(self.other)])
+        order = np.sort(np.random.default_rng(0).permutation(len(target.labels))[: len(self.other_labels)])
         chosen = target.take(order)
-        found = similarity.distances(self.features, encode(network, chosen.images), self.labels, chosen.labels)
-        near, far = self._scale(len(order))
-        return Similarity(found, similarity.place(found[PRIMARY], near, far))
+        depths = encode(network, chosen.images)
+        last = similarity.distances(self.features[-1], depths[-1], self.labels, chosen.labels)
+        tasks = [self._primary(depth, features, chosen.labels) for depth, features in enumerate(depths[:-1])]
+        ends = self._scale(len(order))
+        places = [similarity.place(each, *end) for each, end in zip([*tasks, last[PRIMARY]], ends, strict=True)]
+        return Similarity(last, similarity.overall(places))
 
-    def _scale(self, count: int) -> tuple[Estimate, Estimate]:
+    def _scale(self, count: int) -> list[tuple[Estimate, Estimate]]:
         if count not in self._ends:
             labels = self.other_labels[:count]
-            near, far = (
-                similarity.distances(self.features, side[:count], self.labels, labels)[PRIMARY]
-                for side in (self.other, self.permuted)
-            )
-            self._ends[count] = near, far
+            self._ends[count] = [
+                (self._primary(depth, near[:count], labels), self._primary(depth, far[:count], labels))
+                for depth, (near, far) in enumerate(zip(self.other, self.permuted, strict=True))
+            ]
         return self._ends[count]
 
+    def _primary(self, depth: int, features: Floats, labels: data.Labels) -> Estimate:
+        return similarity.distances(self.features[depth], features, self.labels, labels, only=(PRIMARY,))[PRIMARY]
 
-def encode(network: Network, images: data.Images) -> Floats:
-    """Return pooled features (N, D) of uint8 images (N, 3, S, S), after the last frozen block."""
-    parts = torch.split(torch.from_numpy(images), BATCH)
-    return np.concatenate([pooled(network.encode(part.to(network.device))) for part in parts])
+
+def encode(network: Network, images: data.Images) -> list[Floats]:
+    """Return pooled features (N, D) of uint8 images (N, 3, S, S) after every frozen block."""
+    with torch.no_grad():
+        batches = [
+            [pooled(out) for out in network.steps(part.to(network.device))]
+            for part in torch.split(torch.from_numpy(images), BATCH)
+        ]
+    return [np.concatenate(depth) for depth in zip(*batches, strict=True)]
 
 
 def pooled(outputs: Tensor) -> Floats:
