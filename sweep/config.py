@@ -63,9 +63,21 @@ class Schedule(StrEnum):
     cosine = "cosine"
 
 
+class Library(StrEnum):
+    torchvision = "torchvision"
+    timm = "timm"
+
+
 @dataclass
 class ModelConfig:
     name: str = "resnet18"
+    library: Library = Library.torchvision  # whose model it is
+
+    @property
+    def full_name(self) -> str:
+        """Return the name in tables: timm's models are timm/NAME, with or without library=timm."""
+        whole = self.library is Library.torchvision or self.name.startswith("timm/")
+        return self.name if whole else f"timm/{self.name}"
 
 
 @dataclass
@@ -115,9 +127,9 @@ class SourceConfig:
     path: str | None = None
     task: str = "imagenet"
     n_classes: int = 1000
-    image_size: int = 224  # pixels
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    image_size: int | None = None  # pixels; null = that of the model's own pretrained weights
+    mean: list[float] | None = None  # per channel, of pixels in 0..1; null = as image_size
+    std: list[float] | None = None
 
 
 @dataclass

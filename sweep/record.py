@@ -64,6 +64,8 @@ class Record:
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    source_image_size: int | None = None  # pixels at which the pretrained weights were trained
+    normalization: str | None = None  # of pixels in 0..1, before the first block
     source_accuracy: float | None = None  # of the pretrained weights on their own task, where known
     error: str | None = None
     certificate: dict[str, str] = field(default_factory=dict)  # of the frozen tensors, before and after

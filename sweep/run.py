@@ -74,12 +74,11 @@ class Outcome:
 def plan(config: Config) -> Point:
     """Return the point that this config describes; raise UserError if it cannot be run. Reads no image."""
     settings.check(config)
-    if config.model.name not in models.MODELS:
-        raise settings.unknown("model.name", config.model.name, models.MODELS)
-    src, spec = source.resolve(config.source, config.model.name), models.MODELS[config.model.name]
+    src = source.resolve(config.source, config.model.full_name)
     size = src.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
     models.check(config.model, config.freeze.unit, config.freeze_depth, size)
+    spec = models.spec(config.model.full_name, size)
     source.check(src, config.model, size)
     data.check(config.data)
     source.check_disjoint(config.source, config.data)
@@ -98,15 +97,17 @@ def plan(config: Config) -> Point:
     if config.freeze_depth == 0:  # no frozen block has statistics, so both policies are one job
         identity["freeze"]["batchnorm"] = str(settings.BatchNorm.frozen)
     identity["results_version"] = record.RESULTS_VERSION
-    readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
+    readable = f"{task}-{config.model.full_name}-{weights}-depth{config.freeze_depth}"
     plain = "".join(char if char.isalnum() or char in "._-" else "_" for char in readable)
     common = {
         "task": task,
         "case": str(case),
         "source": src.task,
-        "model": config.model.name,
+        "model": config.model.full_name,
         "n_classes": n_classes,
         "source_classes": src.n_classes,
+        "source_image_size": src.image_size,
+        "normalization": _normalization(config, src),
         "image_size": size,
         "pretrained": config.pretrained,
         "freeze_depth": config.freeze_depth,
@@ -121,6 +122,13 @@ def plan(config: Config) -> Point:
         "augment": str(config.data.augment),
     }
     return Point(config, src, images, f"{plain}-{settings.digest(identity)}", common)
+
+
+def _normalization(config: Config, src: Source) -> str:
+    if config.data.normalize is settings.Normalization.none:
+        return "none"
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (src.mean, src.std))
+    return f"mean {mean}, std {std}"
 
 
 def fetch(points: Sequence[Point]) -> None:
@@ -400,7 +408,7 @@ def _features_key(point: Point, seed: int, splits: Mapping[str, Split], device: 
     config = point.config
     return settings.digest(
         {
-            "model": config.model.name,
+            "model": config.model.full_name,
             "unit": str(config.freeze.unit),
             "weights": _weights_key(point, seed, device),
             "normalize": [str(config.data.normalize), [*point.source.mean], [*point.source.std]],
@@ -419,7 +427,7 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
     """
     from sweep import freeze
 
-    config, name = point.config, point.config.model.name
+    config, name = point.config, point.config.model.full_name
     src, size = point.source, point.common["image_size"]
     state = _source_weights(src, device).state if config.pretrained else _random_state(name, size, seed)
     model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
@@ -446,11 +454,11 @@ def _weights_key(point: Point, seed: int, device: torch.device) -> str:
     from sweep import freeze
 
     if point.config.pretrained:
-        name = (point.source.key, point.config.model.name)
+        name = (point.source.key, point.config.model.full_name)
         if name not in _hashes:
             _hashes[name] = freeze.fingerprint(_source_weights(point.source, device).state.values())
         return _hashes[name]
-    return freeze.fingerprint(_random_state(point.config.model.name, point.common["image_size"], seed).values())
+    return freeze.fingerprint(_random_state(point.config.model.full_name, point.common["image_size"], seed).values())
 
 
 _hashes: dict[tuple[str, str], str] = {}

@@ -1,7 +1,7 @@
 """SOURCES: pretrained weights, and the task that they come from.
 
 pretrain trains on any data set here, once (glyphs_latin is that, on rendered letters); imagenet is downloaded by
-torchvision; checkpoint is a file of yours.
+torchvision, timm by timm; checkpoint is a file of yours.
 """
 
 import functools
@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-from sweep import data, glyphs, models
+from sweep import data, glyphs, models, timm_models
 from sweep.config import DataConfig, ModelConfig, SourceConfig, UserError, cache_folder, digest, unknown
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
 
 
@@ -58,9 +57,9 @@ def resolve(config: SourceConfig, model: str) -> Source:
 
 def check(source: Source, model: ModelConfig, image_size: int) -> None:
     """Raise UserError if the source cannot serve this model at this image size."""
-    if models.MODELS[model.name].family == "vit" and image_size != source.image_size:
+    if image_size != source.image_size and models.spec(model.full_name, image_size).fixed:
         raise UserError(
-            f"data.image_size={image_size}: {model.name} has one position per patch, and its source {source.task} "
+            f"data.image_size={image_size}: {model.full_name} has one position per patch, and its source {source.task} "
             f"learned them at {source.image_size} pixels; use {source.image_size}"
         )
 
@@ -195,6 +194,10 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
 
 
 def _imagenet(config: SourceConfig, model: str) -> Source:
+    if model.startswith(timm_models.PREFIX):
+        raise UserError(
+            f"source=imagenet: torchvision has no weights for {model}; use source=timm or source=checkpoint"
+        )
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(model)
@@ -222,6 +225,25 @@ def _download(weights: Any, name: str, model: str, size: int, device: str) -> We
     return Weights(_fit_to_model(found, model, size, name))
 
 
+# --- timm's weights -------------------------------------------------------------------------------------------
+
+
+def _timm(config: SourceConfig, model: str) -> Source:
+    if not model.startswith(timm_models.PREFIX):
+        raise UserError(f"source=timm: {model} is torchvision's; add model=timm model.name={model}, or source=imagenet")
+    card = timm_models.card(model, None)
+    if card.weights is None:
+        raise UserError(
+            f"source=timm: timm has no pretrained weights for {model}; use source=checkpoint source.path=FILE"
+        )
+
+    def load(device: str) -> Weights:
+        found = timm_models.pretrained(model)
+        return Weights(_fit_to_model(found, model, card.image_size, card.weights or model))
+
+    return Source(card.task, card.n_classes, card.image_size, card.mean, card.std, card.weights, load)
+
+
 # --- a file ---------------------------------------------------------------------------------------------------
 
 
@@ -233,14 +255,16 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
         raise UserError(f"source.path={config.path}: use a .safetensors, .pth or .pt file")
     if not path.is_file():
         raise UserError(f"source.path={config.path}: no such file")
-    for key in ("mean", "std"):
-        values = getattr(config, key)
+    own = models.preset(model)
+    size = own.image_size if config.image_size is None else config.image_size
+    mean, std = config.mean or own.mean, config.std or own.std
+    for key, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (key == "std" and min(values) <= 0):
             raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
     stat = path.stat()
     content = _content(path, stat.st_size, stat.st_mtime_ns)
-    load = functools.partial(_read_checkpoint, path, model, config.image_size)
-    return Source(config.task, config.n_classes, config.image_size, config.mean, config.std, content, load)
+    load = functools.partial(_read_checkpoint, path, model, size)
+    return Source(config.task, config.n_classes, size, mean, std, content, load)
 
 
 @functools.lru_cache
@@ -319,5 +343,6 @@ def _plain(key: str) -> str:
 SOURCES: dict[str, Callable[[SourceConfig, str], Source]] = {
     "pretrain": _pretrain,
     "imagenet": _imagenet,
+    "timm": _timm,
     "checkpoint": _checkpoint,
 }
