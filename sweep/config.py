@@ -85,6 +85,8 @@ class DataConfig:
     name: str = "glyphs_digits"
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
+    image_column: str | None = None  # parquet only; null = image or img
+    label_column: str | None = None  # parquet only; null = label, labels or fine_label
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     image_size: int | None = None  # pixels, square; null = the source's own
     normalize: Normalization = Normalization.source  # or none: pixels in 0..1 as they are
