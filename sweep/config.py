@@ -87,9 +87,21 @@ class Schedule(StrEnum):
     cosine = "cosine"
 
 
+class Library(StrEnum):
+    torchvision = "torchvision"
+    timm = "timm"
+
+
 @dataclass
 class ModelConfig:
     name: str = "resnet18"
+    library: Library = Library.torchvision  # whose model it is
+
+    @property
+    def full_name(self) -> str:
+        """Return the name in tables: timm's models are timm/NAME, with or without library=timm."""
+        whole = self.library is Library.torchvision or self.name.startswith("timm/")
+        return self.name if whole else f"timm/{self.name}"
 
 
 @dataclass
@@ -97,6 +109,8 @@ class DataConfig:
     name: str = "glyphs_digits"
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
+    image_column: str | None = None  # parquet only; null = image or img
+    label_column: str | None = None  # parquet only; null = label, labels or fine_label
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     groups: int | None = None  # coarse labels: the classes, in order, in that many groups; null = each by itself
     image_size: int | None = None  # pixels, square; null = the source's own
@@ -146,9 +160,9 @@ class SourceConfig:
     path: str | None = None
     task: str = "imagenet"
     n_classes: int = 1000
-    image_size: int = 224  # pixels
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    image_size: int | None = None  # pixels; null = that of the model's own pretrained weights
+    mean: list[float] | None = None  # per channel, of pixels in 0..1; null = as image_size
+    std: list[float] | None = None
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """Tasks: where images come from, and how they are split. Plain numpy; nothing here needs torch."""
 
 import functools
+import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sweep import downloads, glyphs, store
+from sweep import downloads, glyphs, parquet, store
 from sweep.config import Case, DataConfig, Transform, UserError, cache_folder, digest, unknown
 from sweep.downloads import DOWNLOADS
 from sweep.seeds import stream
@@ -87,6 +89,8 @@ def check(config: DataConfig) -> None:
     kept = len(_kept(config))
     if config.groups is not None and not 2 <= config.groups <= kept:
         raise UserError(f"data.groups={config.groups}: {kept} classes make 2 to {kept} groups")
+    if (config.image_column or config.label_column) and config.name != "parquet":
+        raise UserError(f"data.image_column, data.label_column: data={config.name} has no columns; add data=parquet")
     names = classes(config)
     if len(names) < 2:
         raise UserError(f"data={config.name}: only one class ({', '.join(names)}); at least two are needed")
@@ -141,8 +145,8 @@ def label(config: DataConfig) -> str:
     """Return the task's name in tables: data.label, else the folder's name, else the data set's."""
     if config.label:
         return config.label
-    if config.name == "image_folder" and config.root:
-        return Path(config.root).expanduser().resolve().name
+    if config.name in ("image_folder", "parquet") and config.root:
+        return Path(config.root).expanduser().resolve().name.removesuffix(".parquet")
     own = "" if config.classes is None and config.groups is None else f"-{len(classes(config))}classes"
     return config.name + own + ("" if config.transform is Transform.none else f"-{config.transform}")
 
@@ -506,17 +510,24 @@ def _read_folder(config: DataConfig, size: int, allocate: Allocate) -> None:
         def decode(number: int, entries=entries, images=images) -> None:  # type: ignore[no-untyped-def]
             try:
                 images[number] = _decode(entries[number][0], size)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except UNREADABLE as error:
                 bad.append(f"{entries[number][0]} ({' '.join(str(error).split())})")
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL releases the lock while it decodes
             list(pool.map(decode, range(len(entries))))
+    _refuse_unreadable(config, bad)
+
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises for broken files
+
+
+def _refuse_unreadable(config: DataConfig, bad: list[str]) -> None:
     if bad:
         shown = "; ".join(sorted(bad)[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise UserError(f"data.root={config.root}: {len(bad)} unreadable image(s), repair or remove them: {shown}")
 
 
-def _decode(path: Path, size: int) -> Images:
+def _decode(path: Path | io.BytesIO, size: int) -> Images:
     with warnings.catch_warnings(), Image.open(path) as file:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors
         return square(ImageOps.exif_transpose(file), size)
@@ -534,6 +545,39 @@ def square(image: Image.Image, size: int) -> Images:
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1)
+
+
+# --- images in parquet files ----------------------------------------------------------------------------------
+
+
+def _parquet(config: DataConfig) -> parquet.Listing:
+    return parquet.listing(config.root, config.image_column, config.label_column)
+
+
+def _read_parquet(config: DataConfig, size: int, allocate: Allocate) -> None:
+    found, bad = _parquet(config), []
+
+    def decode(content: bytes | None) -> glyphs.Images | str:
+        try:
+            return "no bytes in this row" if content is None else _decode(io.BytesIO(content), size)
+        except UNREADABLE as error:
+            return re.sub(r" <_io.BytesIO.*>", "", " ".join(str(error).split()))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL releases the lock while it decodes
+        for split, files in found.files.items():
+            images, labels = allocate(split, len(found.labels[split]))
+            labels[:] = found.labels[split]
+            place = 0
+            for file in files:
+                first = place  # of the file's rows
+                for batch in parquet.images(file, found.image):
+                    for image in pool.map(decode, batch):
+                        if isinstance(image, str):
+                            bad.append(f"{file.name} row {place - first} ({image})")
+                        else:
+                            images[place] = image
+                        place += 1
+    _refuse_unreadable(config, bad)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -556,5 +600,11 @@ DATASETS: dict[str, Dataset] = {
         on_disk=False,
     ),
     **{name: _download(name) for name in DOWNLOADS},
+    "parquet": Dataset(
+        _read_parquet,
+        lambda config: _parquet(config).classes,
+        lambda config: _parquet(config).fingerprint,
+        lambda config: tuple(_parquet(config).files),
+    ),
     "image_folder": Dataset(_read_folder, _folder_classes, _folder_fingerprint, _folder_splits),
 }

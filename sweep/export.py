@@ -108,7 +108,7 @@ def write(point: Point, member: Record, folder: Path) -> Path:
             f"export=best: training {point.job} seed {member.seed} again gave a validation accuracy of {accuracy:.3f}, "
             f"not {member.val_accuracy:.3f}; library versions or the device changed; use force=true"
         )
-    name, size, n_classes = point.config.model.name, point.common["image_size"], point.common["n_classes"]
+    name, size, n_classes = point.config.model.full_name, point.common["image_size"], point.common["n_classes"]
     model = models.build(name, models.random_state(name, size, seed=0), n_classes, size, head_seed=0)
     blocks, head = models.blocks(model, name, point.config.freeze.unit)
     for own, trained in zip([*blocks, head], network.parts(), strict=True):

@@ -10,8 +10,9 @@ import argparse
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from sweep import timm_models
 from sweep.config import ModelConfig, Unit, UserError, unknown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ModelSpec:
     stages: dict[str, int]
     least: int = 32  # pixels
     patch: int = 1  # pixels
+    fixed: bool = False  # whether weights fit one image size only: a transformer learns one position per patch
 
     def block_names(self, unit: Unit) -> list[str]:
         if unit is Unit.stage:
@@ -54,30 +56,64 @@ MODELS: dict[str, ModelSpec] = {
     "efficientnet_b0": ModelSpec("efficientnet", _stages(stride2=2, stride4=2, stride8=2, stride16=6, stride32=6)),
     "vgg11_bn": ModelSpec("vgg", _stages(conv1=1, conv2=1, conv3=2, conv4=2, conv5=2, hidden=2)),
     "densenet121": ModelSpec("densenet", _stages(stem=1, dense1=7, dense2=13, dense3=25, dense4=16)),
-    "vit_b_16": ModelSpec("vit", _stages(embed=1, layers0_2=3, layers3_5=3, layers6_8=3, layers9_11=3), 16, 16),
+    "vit_b_16": ModelSpec("vit", _stages(embed=1, layers0_2=3, layers3_5=3, layers6_8=3, layers9_11=3), 16, 16, True),
     "convnext_tiny": ModelSpec("convnext", _stages(stem=1, stage1=3, stage2=4, stage3=10, stage4=4)),
     "swin_t": ModelSpec("swin", _stages(embed=1, stage1=2, stage2=3, stage3=7, stage4=3)),
 }
 
 
+def spec(name: str, image_size: int | None = None) -> ModelSpec:
+    """Return what is known of a model, without building it where it was built before.
+
+    name: as ModelConfig.full_name. image_size: pixels, at which a timm model must run.
+    raises: UserError if there is no such model, or it cannot be cut, or cannot take such images.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if not name.startswith(timm_models.PREFIX):
+        raise unknown("model.name", name, MODELS)
+    card = timm_models.card(name, image_size)
+    if card.refused:
+        raise UserError(
+            f"data.image_size={image_size}: {name} cannot take such images ({card.refused}); its weights' own size is "
+            f"{card.image_size}"
+        )
+    return ModelSpec("timm", card.stages, 1, 1, card.fixed)
+
+
+class Preset(NamedTuple):
+    """What a model's own pretrained weights expect: pixels, and the normalisation of pixels in 0..1."""
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def preset(name: str) -> Preset:
+    """Return the preset of timm's weights, or for torchvision's models what ImageNet's are mostly trained with."""
+    if name.startswith(timm_models.PREFIX):
+        card = timm_models.card(name, None)
+        return Preset(card.image_size, card.mean, card.std)
+    return Preset(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 def check(config: ModelConfig, unit: Unit, freeze_depth: int, image_size: int) -> None:
     """Raise UserError if the model is unknown, has no such depth, or cannot take such images."""
-    if config.name not in MODELS:
-        raise unknown("model.name", config.name, MODELS)
-    spec = MODELS[config.name]
-    names = spec.block_names(unit)
+    name = config.full_name
+    found = spec(name, image_size)
+    names = found.block_names(unit)
     if freeze_depth > len(names):
         span = ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]}..{names[-1]}"
         raise UserError(
-            f"freeze_depth={freeze_depth}: {config.name} has {len(names)} blocks ({span}) with "
+            f"freeze_depth={freeze_depth}: {name} has {len(names)} blocks ({span}) with "
             f"freeze.unit={unit}; use 0..{len(names)}"
         )
-    if image_size < spec.least:
+    if image_size < found.least:
         raise UserError(
-            f"data.image_size={image_size}: {config.name} needs at least {spec.least} pixels; use {spec.least} or more"
+            f"data.image_size={image_size}: {name} needs at least {found.least} pixels; use {found.least} or more"
         )
-    if image_size % spec.patch:
-        raise UserError(f"data.image_size={image_size}: {config.name} needs a multiple of {spec.patch}")
+    if image_size % found.patch:
+        raise UserError(f"data.image_size={image_size}: {name} needs a multiple of {found.patch}")
 
 
 def random_state(name: str, image_size: int, seed: int) -> State:
@@ -90,21 +126,31 @@ def random_state(name: str, image_size: int, seed: int) -> State:
 
 
 def backbone_state(model: nn.Module, name: str) -> State:
-    """Return the model's parameters and buffers without its head, under torchvision's names."""
-    return split_state(model.state_dict(), name)[0]
+    """Return the model's parameters and buffers without its head, under its library's names."""
+    head = _head_path(model, name) + "."
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(head)}
 
 
-def split_state(state: Mapping[str, Tensor], name: str) -> tuple[State, State]:
-    """Return (backbone, head): tensors under the model's own names, and weight and bias of its last linear layer."""
-    from sweep import architectures
+def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tuple[State, State]:
+    """Return (backbone, head): tensors under the library's names, and weight and bias of the last linear layer."""
+    import torch
 
-    head = architectures.FAMILIES[MODELS[name].family].head + "."
+    with torch.device("meta"):
+        head = _head_path(_construct(name, image_size), name) + "."
     backbone = {key: value for key, value in state.items() if not key.startswith(head)}
     return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
 
 
+def _head_path(model: nn.Module, name: str) -> str:
+    from sweep import architectures
+
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.head_path(model, name)
+    return architectures.FAMILIES[MODELS[name].family].head
+
+
 def build(name: str, state: State, n_classes: int, image_size: int, head_seed: int) -> nn.Module:
-    """Return the torchvision model with a copy of these backbone weights and a new linear head.
+    """Return the model with a copy of these backbone weights and a new linear head.
 
     state: as from backbone_state(); exactly the backbone's tensors. head_seed: fixes the head's initialisation
     (torch's default for a linear layer), the same at every depth and for every source.
@@ -113,17 +159,19 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
 
     from sweep import architectures
 
-    family = architectures.FAMILIES[MODELS[name].family]
-    with torch.device("meta"):  # no time is spent on weights that are replaced at once
+    # On meta no time is spent on weights that are replaced at once; timm's models also have buffers that are in no
+    # state dict, and need them.
+    with torch.device("cpu" if name.startswith(timm_models.PREFIX) else "meta"), torch.random.fork_rng(devices=[]):
         model = _construct(name, image_size)
-    old = model.get_submodule(family.head)
+    path = _head_path(model, name)
+    old = model.get_submodule(path)
     if not isinstance(old, torch.nn.Linear):
-        raise TypeError(f"{name}: the head {family.head} is a {type(old).__name__}, not a Linear")
+        raise TypeError(f"{name}: the head {path} is a {type(old).__name__}, not a Linear")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(head_seed)
         head = torch.nn.Linear(old.in_features, n_classes)
-    architectures.set_submodule(model, family.head, head)
-    own = {f"{family.head}.{key}": value for key, value in head.state_dict().items()}
+    architectures.set_submodule(model, path, head)
+    own = {f"{path}.{key}": value for key, value in head.state_dict().items()}
     model.load_state_dict({key: value.detach().clone() for key, value in state.items()} | own, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -141,18 +189,23 @@ def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn
 
     from sweep import architectures
 
-    spec = MODELS[name]
-    parts, head = architectures.FAMILIES[spec.family].cut(model)
-    if len(parts) != sum(spec.stages.values()):
-        raise RuntimeError(f"{name}: cut into {len(parts)} parts, the table says {sum(spec.stages.values())}")
+    if name.startswith(timm_models.PREFIX):
+        parts, head, stages = timm_models.cut(model, name)
+    else:
+        stages = MODELS[name].stages
+        parts, head = architectures.FAMILIES[MODELS[name].family].cut(model)
+    if len(parts) != sum(stages.values()):
+        raise RuntimeError(f"{name}: cut into {len(parts)} parts, the table says {sum(stages.values())}")
     architectures.assert_covered(model, [*parts, head])
     if unit is Unit.block:
         return parts, head
     rest = iter(parts)
-    return [nn.Sequential(*itertools.islice(rest, count)) for count in spec.stages.values()], head
+    return [nn.Sequential(*itertools.islice(rest, count)) for count in stages.values()], head
 
 
 def _construct(name: str, image_size: int) -> nn.Module:
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.construct(name, image_size)
     import torchvision
 
     options = {"image_size": image_size} if MODELS[name].family == "vit" else {}
@@ -172,7 +225,9 @@ def block_table(name: str, unit: Unit, image_size: int, n_classes: int) -> str:
     x = torch.zeros(1, 3, image_size, image_size)
     rows: list[tuple[str, ...]] = [("0", "(nothing frozen)", "", "", f"{sum(sizes):,}")]
     with torch.no_grad():
-        for depth, (label, part) in enumerate(zip(MODELS[name].block_names(unit), parts, strict=True), start=1):
+        for depth, (label, part) in enumerate(
+            zip(spec(name, image_size).block_names(unit), parts, strict=True), start=1
+        ):
             x = part(x)
             rows.append((str(depth), label, f"{sizes[depth - 1]:,}", _shape(x), f"{sum(sizes[depth:]):,}"))
         rows.append(("", "head", f"{sizes[-1]:,}", _shape(head(x)), ""))
@@ -192,14 +247,16 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m sweep.models",
         description="Print a model's blocks: name, parameters, output shape, what each freeze_depth leaves to train.",
     )
-    parser.add_argument("model", nargs="?", help="one of: " + ", ".join(MODELS) + " (none: list them)")
+    parser.add_argument("model", nargs="?", help="one of: " + ", ".join(MODELS) + ", timm/NAME (none: list them)")
     parser.add_argument("--unit", choices=[unit.value for unit in Unit], default="stage", help="freeze.unit")
     parser.add_argument("--image-size", type=int, default=32, metavar="PIXELS")
     parser.add_argument("--classes", type=int, default=10, metavar="N")
     options = parser.parse_args(argv)
     if options.model is None:
-        for name, spec in MODELS.items():
-            print(f"{name:16} {len(spec.stages)} stages: {', '.join(spec.stages)}; {sum(spec.stages.values())} blocks")
+        for name, entry in MODELS.items():
+            stages = entry.stages
+            print(f"{name:16} {len(stages)} stages: {', '.join(stages)}; {sum(stages.values())} blocks")
+        print("timm/NAME        any model of timm's that can be cut (pip install freeze-sweep[timm])")
         return
     try:
         check(ModelConfig(options.model), Unit(options.unit), 0, options.image_size)

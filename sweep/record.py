@@ -67,6 +67,8 @@ class Record:
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    source_image_size: int | None = None  # pixels at which the pretrained weights were trained
+    normalization: str | None = None  # of pixels in 0..1, before the first block
     source_accuracy: float | None = None  # of the pretrained weights on their own task, where known
     similarity: float | None = None  # of the task to the source: 0 = the source itself, 1 = its pixels permuted
     similarity_low: float | None = None  # 95 % interval over images

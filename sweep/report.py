@@ -232,6 +232,8 @@ def _markdown(
         "source": ", ".join(rows["source"].unique()),
         "model": ", ".join(rows["model"].unique()),
         "image size, pixels": ", ".join(map(str, rows["image_size"].unique())),
+        "source resolution, pixels": _values(rows, "source_image_size"),
+        "normalisation": _values(rows, "normalization"),
         "BatchNorm of frozen blocks": ", ".join(rows["batchnorm"].unique()),
         "training images per seed": ", ".join(counted),
         "epochs, batch size": f"{first['epochs']}, {first['batch_size']}",
@@ -243,6 +245,10 @@ def _markdown(
     }
     out += [f"- {key}: {value}" for key, value in facts.items()]
     return "\n".join(out) + "\n"
+
+
+def _values(rows: pd.DataFrame, column: str) -> str:
+    return "; ".join(map(str, rows[column].dropna().unique())) or "not recorded"
 
 
 def _verdict_json(variants: list[Variant], missing: list[str]) -> dict[str, Any]:

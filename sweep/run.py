@@ -85,12 +85,11 @@ class Outcome:
 def plan(config: Config) -> Point:
     """Return the point that this config describes; raise UserError if it cannot be run. Reads no image."""
     settings.check(config)
-    if config.model.name not in models.MODELS:
-        raise settings.unknown("model.name", config.model.name, models.MODELS)
-    src, spec = source.resolve(config.source, config.model.name), models.MODELS[config.model.name]
+    src = source.resolve(config.source, config.model.full_name)
     size = src.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
     models.check(config.model, config.freeze.unit, config.freeze_depth, size)
+    spec = models.spec(config.model.full_name, size)
     source.check(src, config.model, size)
     data.check(config.data)
     source.check_disjoint(config.source, config.data)
@@ -115,14 +114,16 @@ def plan(config: Config) -> Point:
     if not config.pretrained or all(frozen):
         identity["freeze"]["above"] = str(settings.Above.pretrained)  # there is no other kind, or nothing above
     identity["results_version"] = record.RESULTS_VERSION
-    readable = f"{task}-{config.model.name}-{weights}-depth{config.freeze_depth}"
+    readable = f"{task}-{config.model.full_name}-{weights}-depth{config.freeze_depth}"
     common = {
         "task": task,
         "case": str(case),
         "source": src.task,
-        "model": config.model.name,
+        "model": config.model.full_name,
         "n_classes": n_classes,
         "source_classes": src.n_classes,
+        "source_image_size": src.image_size,
+        "normalization": _normalization(config, src),
         "image_size": size,
         "pretrained": config.pretrained,
         "freeze_depth": config.freeze_depth,
@@ -145,6 +146,13 @@ def plan(config: Config) -> Point:
 def plain(name: str) -> str:
     """Return a name that every file system takes."""
     return "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+
+
+def _normalization(config: Config, src: Source) -> str:
+    if config.data.normalize is settings.Normalization.none:
+        return "none"
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (src.mean, src.std))
+    return f"mean {mean}, std {std}"
 
 
 def fetch(points: Sequence[Point]) -> None:
@@ -410,7 +418,7 @@ def _similarity(point: Point, device: torch.device) -> Similarity:
 
     config, size = point.config, point.common["image_size"]
     assert point.source.task_images is not None, "asked for only where there are images"
-    network = (point.source.key, config.model.name, size, str(config.data.normalize), str(config.freeze.precision))
+    network = (point.source.key, config.model.full_name, size, str(config.data.normalize), str(config.freeze.precision))
     key = (*network, point.images)
     if key not in _similarities:
         whole = _network(point, 0, device, point.common["n_blocks"])
@@ -522,7 +530,7 @@ def _features_key(point: Point, seed: int, splits: Mapping[str, Split], device: 
     config = point.config
     return settings.digest(
         {
-            "model": config.model.name,
+            "model": config.model.full_name,
             "unit": str(config.freeze.unit),
             "weights": _weights_key(point, seed, device),
             "normalize": [str(config.data.normalize), [*point.source.mean], [*point.source.std]],
@@ -541,7 +549,7 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
     """
     from sweep import freeze
 
-    config, name = point.config, point.config.model.name
+    config, name = point.config, point.config.model.full_name
     src, size = point.source, point.common["image_size"]
 
     def built(state: models.State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
@@ -576,11 +584,11 @@ def _weights_key(point: Point, seed: int, device: torch.device) -> str:
     from sweep import freeze
 
     if point.config.pretrained:
-        name = (point.source.key, point.config.model.name)
+        name = (point.source.key, point.config.model.full_name)
         if name not in _hashes:
             _hashes[name] = freeze.fingerprint(_source_weights(point.source, device).state.values())
         return _hashes[name]
-    return freeze.fingerprint(_random_state(point.config.model.name, point.common["image_size"], seed).values())
+    return freeze.fingerprint(_random_state(point.config.model.full_name, point.common["image_size"], seed).values())
 
 
 _hashes: dict[tuple[str, str], str] = {}

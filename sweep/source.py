@@ -1,7 +1,7 @@
 """SOURCES: pretrained weights, and the task that they come from.
 
 pretrain trains on any data set here, once (glyphs_latin is that, on rendered letters); imagenet is downloaded by
-torchvision; checkpoint is a file of yours.
+torchvision, timm by timm; checkpoint is a file of yours.
 """
 
 import functools
@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-from sweep import data, glyphs, models
+from sweep import data, glyphs, models, timm_models
 from sweep.config import DataConfig, ModelConfig, SourceConfig, UserError, cache_folder, digest, unknown
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
 
 
@@ -60,9 +59,9 @@ def resolve(config: SourceConfig, model: str) -> Source:
 
 def check(source: Source, model: ModelConfig, image_size: int) -> None:
     """Raise UserError if the source cannot serve this model at this image size."""
-    if models.MODELS[model.name].family == "vit" and image_size != source.image_size:
+    if image_size != source.image_size and models.spec(model.full_name, image_size).fixed:
         raise UserError(
-            f"data.image_size={image_size}: {model.name} has one position per patch, and its source {source.task} "
+            f"data.image_size={image_size}: {model.full_name} has one position per patch, and its source {source.task} "
             f"learned them at {source.image_size} pixels; use {source.image_size}"
         )
 
@@ -118,27 +117,27 @@ def _load_pretrained(config: SourceConfig, model: str, key: str, device: str) ->
     """
     from safetensors import SafetensorError
 
-    path = pretrained_path(config, model, key)
+    path, size = pretrained_path(config, model, key), config.data.image_size or glyphs.SIZE
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
             try:
-                return _read_pretrained(path, model)
+                return _read_pretrained(path, model, size)
             except SafetensorError as error:
                 tqdm.write(f"{path} is damaged ({error}); training it anew")
         data.DATASETS[config.data.name].fetch(config.data)
         _train(config, model, device, path)
-        return _read_pretrained(path, model)
+        return _read_pretrained(path, model, size)
 
 
-def _read_pretrained(path: Path, model: str) -> Weights:
+def _read_pretrained(path: Path, model: str, size: int) -> Weights:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
     with safe_open(path, "pt") as file:
         accuracy = (file.metadata() or {}).get("val_accuracy")
     # Copies: a loaded file is a memory map, and whoever shortens it would crash the process.
-    state, head = models.split_state({key: value.clone() for key, value in load_file(path).items()}, model)
+    state, head = models.split_state({key: value.clone() for key, value in load_file(path).items()}, model, size)
     return Weights(state, None if accuracy is None else float(accuracy), head or None)
 
 
@@ -199,6 +198,10 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
 
 
 def _imagenet(config: SourceConfig, model: str) -> Source:
+    if model.startswith(timm_models.PREFIX):
+        raise UserError(
+            f"source=imagenet: torchvision has no weights for {model}; use source=timm or source=checkpoint"
+        )
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(model)
@@ -226,6 +229,25 @@ def _download(weights: Any, name: str, model: str, size: int, device: str) -> We
     return _fit_to_model(found, model, size, name)
 
 
+# --- timm's weights -------------------------------------------------------------------------------------------
+
+
+def _timm(config: SourceConfig, model: str) -> Source:
+    if not model.startswith(timm_models.PREFIX):
+        raise UserError(f"source=timm: {model} is torchvision's; add model=timm model.name={model}, or source=imagenet")
+    card = timm_models.card(model, None)
+    if card.weights is None:
+        raise UserError(
+            f"source=timm: timm has no pretrained weights for {model}; use source=checkpoint source.path=FILE"
+        )
+
+    def load(device: str) -> Weights:
+        found = timm_models.pretrained(model)
+        return _fit_to_model(found, model, card.image_size, card.weights or model)
+
+    return Source(card.task, card.n_classes, card.image_size, card.mean, card.std, card.weights, load)
+
+
 # --- a file ---------------------------------------------------------------------------------------------------
 
 
@@ -237,14 +259,16 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
         raise UserError(f"source.path={config.path}: use a .safetensors, .pth or .pt file")
     if not path.is_file():
         raise UserError(f"source.path={config.path}: no such file")
-    for key in ("mean", "std"):
-        values = getattr(config, key)
+    own = models.preset(model)
+    size = own.image_size if config.image_size is None else config.image_size
+    mean, std = config.mean or own.mean, config.std or own.std
+    for key, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (key == "std" and min(values) <= 0):
             raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
     stat = path.stat()
     content = _content(path, stat.st_size, stat.st_mtime_ns)
-    load = functools.partial(_read_checkpoint, path, model, config.image_size)
-    return Source(config.task, config.n_classes, config.image_size, config.mean, config.std, content, load)
+    load = functools.partial(_read_checkpoint, path, model, size)
+    return Source(config.task, config.n_classes, size, mean, std, content, load)
 
 
 @functools.lru_cache
@@ -312,7 +336,7 @@ def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> 
     head = len(tensors) - len(loaded)
     tqdm.write(f"{origin}: {len(loaded)} tensors loaded, {head} skipped, {len(own) - len(loaded)} missing")
     state = own | {key: value.to(own[key].dtype, copy=True) for key, value in loaded.items()}
-    _, classifier = models.split_state(tensors, model)
+    _, classifier = models.split_state(tensors, model, size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
     return Weights(state, head={key: value.float() for key, value in classifier.items()} if whole else None)
 
@@ -326,5 +350,6 @@ def _plain(key: str) -> str:
 SOURCES: dict[str, Callable[[SourceConfig, str], Source]] = {
     "pretrain": _pretrain,
     "imagenet": _imagenet,
+    "timm": _timm,
     "checkpoint": _checkpoint,
 }

@@ -21,7 +21,11 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
     check(config)
     if group in ("model", "source", "data"):
         named = getattr(config, group).name
-        assert named == option or (group, option) == ("source", "glyphs_latin") or option.startswith("suite/")
+        known = ("source", "glyphs_latin"), ("model", "timm")
+        assert named == option or (group, option) in known or option.startswith("suite/")
+        if (group, option) == ("model", "timm"):
+            assert config.model.full_name == "timm/tf_efficientnet_lite0"
+            return
         assert named in {"model": models.MODELS, "source": source.SOURCES, "data": data.DATASETS}[group]
 
 
@@ -35,7 +39,7 @@ def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
 
 
 def test_every_table_entry_has_its_yaml() -> None:
-    for group, table in (("model", models.MODELS), ("source", source.SOURCES), ("data", data.DATASETS)):
+    for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", data.DATASETS)):
         assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} - {"glyphs_latin"} == set(table) - {
             "glyphs_latin"
         }
