@@ -8,6 +8,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -68,7 +69,12 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
         if owed:
             root.mkdir(parents=True, exist_ok=True)
             print(f"{count}, {len(owed)} to train; results go to {root}", flush=True)
-            run.fetch(owed)
+            try:
+                run.fetch(owed)
+            except UserError:
+                with suppress(OSError):  # it is not empty, so it was there before
+                    os.removedirs(root)
+                raise
         if multirun:
             if owed:
                 table.clear(root)

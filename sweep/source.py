@@ -7,6 +7,7 @@ torchvision, timm by timm; checkpoint is a file of yours.
 import functools
 import hashlib
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -294,7 +295,12 @@ def _read_checkpoint(path: Path, model: str, size: int, device: str) -> Weights:
                 # weights_only: a pickle could run code as it is opened
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))  # what torch refused to call
         first = " ".join(str(error).split()).split(". ")[0][:200]
+        if code:
+            first = f"it would run {code[1]} when opened"
+        elif first.startswith("Weights only"):
+            first = "its pickle holds more than tensors, or is damaged"
         raise UserError(
             f"source.path={path}: not a file of plain tensors ({first}); save model.state_dict() as .safetensors"
         ) from error

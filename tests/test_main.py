@@ -2,12 +2,21 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from sweep import models
 
 SMALL = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=0,5"]
 
@@ -133,6 +142,66 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: l
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+WRONG_FILES = [
+    ("resnet18.safetensors", ["model=mobilenet_v2"], 2, "has 0% of the tensors of mobilenet_v2 "),
+    ("grey.safetensors", [], 2, "conv1.weight is (64, 1, 7, 7) there and (64, 3, 7, 7) in the model"),
+    ("code.pth", [], 2, "not a file of plain tensors (it would run "),
+    ("resnet18.safetensors", ["data.image_size=16"], 2, "data.image_size=16: resnet18 needs at least 32 pixels"),
+    ("resnet18.safetensors", ["data.root=nowhere"], 2, "data.root=nowhere: no such folder"),
+    ("resnet18.safetensors", ["data.root=empty"], 2, "data.root=empty: no images in empty/wolf; add some"),
+    ("resnet18.safetensors", ["data.root=one"], 2, "only one class (cat); at least two are needed"),
+    ("resnet18.safetensors", ["data=parquet", "data.root=far.parquet"], 2, "far.parquet row 2 has label 9; labels are"),
+    ("resnet18.safetensors", ["data.root=cut"], 1, "1 unreadable image(s), repair or remove them: cut/cat/00.jpg"),
+]
+
+
+@pytest.fixture(scope="module")
+def wrong_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of checkpoints and data sets, each wrong in one way."""
+    folder = tmp_path_factory.mktemp("wrong")
+    state = models.random_state("resnet18", 32, seed=0)
+    save_file(state, folder / "resnet18.safetensors")
+    save_file({**state, "conv1.weight": state["conv1.weight"][:, :1].contiguous()}, folder / "grey.safetensors")
+
+    class Code:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (folder / "was_run",)
+
+    torch.save({"state_dict": Code()}, folder / "code.pth")
+    noise = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    for root in ("photos", "empty", "cut", "one"):
+        for name in ("cat", "dog")[: 1 if root == "one" else 2]:
+            (folder / root / name).mkdir(parents=True)
+            for number, pixels in enumerate(noise):
+                Image.fromarray(pixels).save(folder / root / name / f"{number:02}.jpg")
+    (folder / "empty" / "wolf").mkdir()
+    cut = folder / "cut" / "cat" / "00.jpg"
+    cut.write_bytes(cut.read_bytes()[:300])
+    content = (folder / "photos" / "cat" / "01.jpg").read_bytes()
+    info = {"info": {"features": {"label": {"names": ["cat", "dog"]}}}}
+    table = pa.table({"image": [{"bytes": content}] * 3, "label": [0, 1, 9]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), folder / "far.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(("weights", "arguments", "code", "message"), WRONG_FILES)
+def test_wrong_files_are_one_line_and_leave_no_result(
+    wrong_files: Path, weights: str, arguments: list[str], code: int, message: str
+) -> None:
+    given = ["data=image_folder", "data.root=photos", "data.image_size=32", "epochs=1", "seeds=1", "freeze_depth=5"]
+    done = sweep(wrong_files, *given, "source=checkpoint", f"source.path={weights}", *arguments)
+    assert done.returncode == code, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (wrong_files / "was_run").exists()
+    left = wrong_files / "outputs"
+    assert not list(left.rglob("seed-*.json"))
+    if code == 2:
+        assert not left.exists()
+    shutil.rmtree(left, ignore_errors=True)
 
 
 def test_outputs_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
