@@ -14,7 +14,7 @@ from sweep.freeze import Network
 from sweep.similarity import Estimate, Floats, Placement
 from sweep.train import Examples
 
-IMAGES = 2000  # of a split, at most: scores and distances of more hardly differ, and take longer
+IMAGES = 1000  # of one side, at most: scores and distances of more hardly differ, and take longer
 BATCH = 256  # images
 PRIMARY = "frechet"  # the distance that places a task: it neither saturates nor needs labels
 
@@ -37,7 +37,7 @@ class Reference:
         """
         images = np.concatenate([task.val.images, task.test.images])
         labels = np.concatenate([task.val.labels, task.test.labels])
-        order = np.random.default_rng(0).permutation(len(labels))[:IMAGES]
+        order = np.random.default_rng(0).permutation(len(labels))[: 2 * IMAGES]
         one, other = order[::2], order[1::2]
         self.labels, self.other_labels = labels[one], labels[other]
         self.features, self.other = (encode(network, images[half]) for half in (one, other))

@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -388,8 +388,6 @@ def _measured(point: Point, feed: Feed, device: torch.device) -> dict[str, Any]:
     The similarity is known where the source's images are here (source=pretrain), the scores where the frozen blocks'
     outputs are kept; neither means anything for random weights.
     """
-    from sweep import measure
-
     if not point.config.pretrained:
         return {}
     columns: dict[str, Any] = {}
@@ -403,10 +401,7 @@ def _measured(point: Point, feed: Feed, device: torch.device) -> dict[str, Any]:
             for name, estimate in found.distances.items()
             for suffix, value in zip(("", "_low", "_high"), estimate, strict=True)
         }
-    if feed.mode == "cached":
-        head = _source_weights(point.source, device).head if point.prefix == point.common["n_blocks"] else None
-        columns["scores"] = measure.scores(feed.train, head)
-    return columns
+    return columns | {"scores": feed.scores}
 
 
 _similarities: dict[tuple[Any, ...], Similarity] = {}  # by source, model and task: the points of a sweep share them
@@ -451,6 +446,7 @@ class Feed:
     val: Examples
     test: Examples
     seconds: float  # spent in the frozen blocks before training
+    scores: dict[str, float] = field(default_factory=dict)  # of the cached outputs, for these or more training images
 
     def splits(self, with_test: bool) -> tuple[Examples, Examples, Examples | None]:
         """Return what fit() is given."""
@@ -476,7 +472,7 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
 
     depths: other depths whose outputs will be asked for by other jobs, to be kept on the way.
     """
-    from sweep import features, train
+    from sweep import features, measure, train
 
     config = point.config
     start = time.perf_counter()
@@ -494,7 +490,11 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
         name: train.place(pools.get(name, pools["train"]), np.arange(len(split.labels)), split.labels, device)
         for name, split in splits.items()
     }
-    return Feed(mode, index, **placed, seconds=time.perf_counter() - start)
+    seconds, scores = time.perf_counter() - start, {}
+    if config.pretrained:
+        whole = point.prefix == point.common["n_blocks"]
+        scores = measure.scores(placed["train"], _source_weights(point.source, device).head if whole else None)
+    return Feed(mode, index, **placed, seconds=seconds, scores=scores)
 
 
 def _images(task: Task, index: Labels, device: torch.device, mode: str = "none") -> Feed:
