@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweep import record, verdict
+from sweep import inference, record, verdict
 from sweep.record import Record
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
@@ -125,7 +125,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     for values, cell in table.groupby(keys, sort=False, dropna=False):
         chosen = cell[cell["selected"]]
         accuracies = chosen["test_accuracy"].to_numpy(float)
-        mean, std, low, high = verdict.mean_interval(accuracies)
+        mean, std, low, high = inference.mean_interval(accuracies)
         rows.append(
             dict(zip(keys, values, strict=True))
             | {
