@@ -216,18 +216,18 @@ def judge(
         reason = f"{order}; too few tasks to test (the smallest p that {len(known)} tasks can give is {least:.2f})"
         return Verdict("descriptive", reason, **facts)
     if facts["p_value"] <= ALPHA:
-        return Verdict("supported", f"{order}; p = {facts['p_value']:.3f}", **facts)
+        return Verdict("supported", f"{order}; {_p(facts['p_value'])}", **facts)
     if facts["p_value_reversed"] <= ALPHA:
-        reason = f"{order}; p = {facts['p_value_reversed']:.3f} for the reverse of the rule"
+        reason = f"{order}; {_p(facts['p_value_reversed'])} for the reverse of the rule"
         return Verdict("contradicted", reason, **facts)
     if facts["p_equivalence"] <= ALPHA:
         reason = (
             f"{order}; at every depth the cases differ by less than {100 * margin:g} accuracy points"
-            f" (TOST, p = {facts['p_equivalence']:.3f})"
+            f" (TOST, {_p(facts['p_equivalence'])})"
         )
         return Verdict("equivalent", reason, **facts)
     facts |= _to_decide(known, kept, cases, facts["kept_interval"])
-    return Verdict("inconclusive", f"{order}; p = {facts['p_value']:.3f}", **facts)
+    return Verdict("inconclusive", f"{order}; {_p(facts['p_value'])}", **facts)
 
 
 def _whole_seeds(task: TaskScores) -> TaskScores:
@@ -507,6 +507,10 @@ def _to_decide(
     answer = "supported" if z > 0 else "contradicted"
     words = f"about {more} more tasks, if the order stays as seen, for {answer} with {POWER:.0%} power{sharper}"
     return {"to_decide": words, "more_tasks": more}
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
 def _order(cases: Sequence[str], groups: Sequence[Floats]) -> str:
