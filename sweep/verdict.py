@@ -10,6 +10,7 @@ other tests are exploratory (Benjamini-Hochberg). p-values are one-sided in the 
 it: each of "supported" and "contradicted" is wrong in at most 5 % of the tables in which there is no order.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class Test:
     p_value: float
     p_reversed: float
     corrected: float
+    z: float  # distance of the statistic from its mean without order, in standard deviations
     effect: float | None = None  # in effect_unit
     interval: Interval | None = None
     effect_unit: str | None = None
@@ -226,7 +228,7 @@ def judge(
             f" (TOST, {_p(facts['p_equivalence'])})"
         )
         return Verdict("equivalent", reason, **facts)
-    facts |= _to_decide(known, kept, cases, facts["kept_interval"])
+    facts |= _to_decide(len(known), decides.z, facts["kept_interval"])
     return Verdict("inconclusive", f"{order}; {_p(facts['p_value'])}", **facts)
 
 
@@ -248,9 +250,14 @@ def _unequal_rates(task: TaskScores) -> str | None:
 def _seed_draws(task: TaskScores, margin: float) -> tuple[Ints, Floats]:
     """Return the bootstrap over seeds of the kept depth (DRAWS,) and of the gain in points (DRAWS,)."""
     n = task.accuracy.shape[1]
-    weights = np.random.default_rng([0, n]).multinomial(n, [1 / n] * n, size=DRAWS) / n
-    curves = task.accuracy @ weights.T  # (D, DRAWS)
+    curves = task.accuracy @ _weights(n)  # (D, DRAWS)
     return _kept(task.depths, curves, margin), 100 * (curves[-1] - curves[0])
+
+
+@functools.cache
+def _weights(n: int) -> Floats:
+    """Return (n, DRAWS): in which share each of n seeds is in each draw."""
+    return np.random.default_rng([0, n]).multinomial(n, [1 / n] * n, size=DRAWS).T / n
 
 
 def _middle(draws: npt.NDArray[Any], whole: bool = False) -> tuple[Any, Any]:
@@ -317,7 +324,7 @@ def _tests(
     corrected += [float(p) for p in stats.false_discovery_control([trend.p_rising for _, _, trend, _ in exploratory])]
     roles = ["primary"] * len(primary) + ["exploratory"] * len(exploratory)
     return [
-        Test(name, role, trend.statistic, n, trend.p_rising, trend.p_falling, p, **effect)
+        Test(name, role, trend.statistic, n, trend.p_rising, trend.p_falling, p, trend.z, **effect)
         for (name, n, trend, effect), role, p in zip([*primary, *exploratory], roles, corrected, strict=True)
     ]
 
@@ -483,21 +490,14 @@ def _effects(
     return effects
 
 
-def _to_decide(
-    tasks: Mapping[str, TaskScores],
-    kept: Mapping[str, int],
-    cases: Sequence[str],
-    intervals: Mapping[str, tuple[int, int]],
-) -> dict[str, Any]:
-    """Return how many more tasks would decide with POWER, if the order stays as clear as it was seen.
+def _to_decide(n: int, z: float, intervals: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Return how many more tasks than these n would decide with POWER, if the order stays as clear as it was seen.
 
     Normal approximation: the order's z grows with the square root of the number of tasks, and has to reach
     z(1 - ALPHA) + z(POWER) (Noether 1987). An estimate from one sweep, as uncertain as its effect.
     """
-    n = len(tasks)
-    z = inference.jonckheere([_units(tasks, kept, case) for case in cases]).z
-    wide = sum(low < high for task, (low, high) in intervals.items() if task in tasks)
-    sharper = f"; more seeds would sharpen {wide} of {n} kept depths" if wide else ""
+    wide = sum(low < high for low, high in intervals.values())
+    sharper = f"; more seeds would sharpen {wide} of {len(intervals)} kept depths" if wide else ""
     if not intervals:
         sharper = "; with one seed, how sure the kept depths are is not known"
     need = float(stats.norm.isf(ALPHA) + stats.norm.ppf(POWER))
