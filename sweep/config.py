@@ -182,6 +182,7 @@ class Reference:
 @dataclass
 class StudyConfig:
     note: str | None = None  # what the report says below the curves
+    allow_missing: bool = False  # true: a verdict also from an incomplete grid, which then says so
     reference: list[Reference] = field(default_factory=list)
 
 

@@ -93,12 +93,14 @@ def scores(outputs: Examples, head: Mapping[str, Tensor] | None = None) -> dict[
     head: weight (Z, D) and bias (Z,) of the source's own classifier, if these outputs are what it takes.
     """
     with torch.no_grad():
-        features = pooled(outputs.inputs[outputs.rows[:IMAGES]])
+        # Evenly over all of them: in a folder of images, the first thousand may be of one class.
+        chosen = torch.linspace(0, len(outputs) - 1, min(len(outputs), IMAGES)).long()
+        features = pooled(outputs.inputs[outputs.rows[chosen.to(outputs.rows.device)]])
     probabilities = None
     if head is not None and head["weight"].shape[1] == features.shape[1]:
         logits = torch.from_numpy(features) @ head["weight"].double().T + head["bias"].double()
         probabilities = logits.softmax(1).numpy()
     try:
-        return similarity.scores(features, outputs.labels[:IMAGES].cpu().numpy(), probabilities)
+        return similarity.scores(features, outputs.labels.cpu()[chosen].numpy(), probabilities)
     except UserError:  # fewer images than classes, or features that are not finite
         return {}

@@ -20,6 +20,7 @@ from sweep import record, table, verdict
 from sweep.verdict import Verdict
 
 FIGURE = "accuracy_by_depth"
+EMBEDDED = "glyphs_latin"  # the letters source
 HOW_TO_READ = """\
 Test accuracy in %, mean ± half the 95 % interval of the mean over seeds (Student's t). `frozen` is freeze_depth of all
 blocks; `kept` marks the deepest depth whose mean is within the margin of the best; `gain` is pretrained less random
@@ -37,6 +38,7 @@ class Variant:
 
     label: str  # "" if there is only one
     summary: pd.DataFrame
+    tasks: dict[str, verdict.TaskScores]
     verdict: Verdict
 
 
@@ -56,15 +58,16 @@ def build(root: Path, points: list[table.Entry] | None = None, study: table.Stud
     """
     if points is None:
         points, study = table.read_manifest(root)
-    rows = table.collect(root, points)
+    reads = table.read(root, points)
+    rows = table.collect(root, reads)
     varied = table.variants(points)
     whole = table.summary(rows, varied)
     missing = table.missing(rows)
-    variants = list(_variants(rows, whole, varied))
+    variants = list(_variants(rows, whole, varied, bool((study or {}).get("allow_missing"))))
 
     _write_csv(root / "table.csv", rows)
     _replace(root / "table.parquet", rows.to_parquet)
-    curves = table.curves(root, points)
+    curves = table.curves(reads)
     _write_csv(root / "curves.csv", curves)
     _write_csv(root / "summary.csv", whole)
     record.write_json(root / "verdict.json", _verdict_json(variants, missing))
@@ -99,14 +102,19 @@ def by_epoch(curves: pd.DataFrame, study: table.Study | None) -> list[dict[str, 
     return [{column: line.get(column, "") for column in columns} for line in lines]
 
 
-def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str]) -> Iterator[Variant]:
+def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str], allow_missing: bool) -> Iterator[Variant]:
+    def made(label: str, summary: pd.DataFrame, part: pd.DataFrame) -> Variant:
+        tasks = table.accuracies(part)
+        judged = verdict.judge(tasks, table.missing(part), allow_missing=allow_missing)
+        return Variant(label, summary, tasks, judged)
+
     if not varied:
-        yield Variant("", whole, verdict.judge(table.accuracies(rows), table.missing(rows)))
+        yield made("", whole, rows)
         return
     for values, part in rows.groupby(varied, sort=False, dropna=False):
         chosen = whole[(whole[varied].astype(str) == [str(value) for value in values]).all(axis=1)]
         label = ", ".join(f"{key}={value}" for key, value in zip(varied, values, strict=True))
-        yield Variant(label, chosen, verdict.judge(table.accuracies(part), table.missing(part)))
+        yield made(label, chosen, part)
 
 
 def comparison(variant: Variant) -> list[dict[str, str]]:
@@ -146,6 +154,92 @@ def sentences(judged: Verdict) -> str:
     return f"{first if kept else 'No depth can be compared.'}\nThe rule of thumb: {judged.decision}; {judged.reason}."
 
 
+def findings(judged: Verdict) -> list[str]:
+    """Return what the answer rests on, a line each: the effect, the regrets, what would decide it."""
+    lines = []
+    if judged.effect_blocks is not None and judged.effect_points is not None:
+        over = f" (95 % over {judged.interval_over})" if judged.interval_over else ""
+        lines.append(
+            f"Effect: {judged.effect_blocks:+.2g} blocks{_interval(judged.interval, '.2g')},"
+            f" {judged.effect_points:+.1f} accuracy points{_interval(judged.effect_points_interval, '.1f')}{over};"
+            f" {judged.n_tasks} tasks, {judged.n_seeds} seeds."
+        )
+    lost = [f"{way} {value:.1f}" for way, value in judged.mean_regret.items() if value is not None]
+    if lost:
+        lines.append(f"Accuracy points lost against the best depth, mean over tasks: {', '.join(lost)}.")
+    if judged.to_decide:
+        lines.append(f"What would decide: {judged.to_decide}.")
+    return lines
+
+
+def _interval(interval: tuple[float, float] | None, style: str) -> str:
+    return f" [{interval[0]:+{style}}, {interval[1]:+{style}}]" if interval else ""
+
+
+def test_table(judged: Verdict) -> list[dict[str, str]]:
+    """Return a row per test; p-values one-sided, in the rule's direction."""
+    return [
+        {
+            "test": each.name,
+            "role": each.role,
+            "n": str(each.n),
+            "statistic": f"{each.statistic:.3g}",
+            "effect": ""
+            if each.effect is None
+            else f"{each.effect:+.2g} {each.effect_unit}{_interval(each.interval, '.2g')}",
+            "p": f"{each.p_value:.3f}",
+            "p reversed": f"{each.p_reversed:.3f}",
+            "p corrected": f"{each.corrected:.3f}",
+        }
+        for each in judged.tests
+    ]
+
+
+def kept_table(variant: Variant) -> list[dict[str, str]]:
+    """Return a row per task: its kept depth with interval, and the regret of each way to choose a depth."""
+    judged, lines = variant.verdict, []
+    for task, depth in judged.kept_depth.items():
+        each = variant.tasks[task]
+        low, high = judged.kept_interval.get(task, (None, None))
+        line = {"task": task, "case": each.case, "kept": f"{depth}/{each.n_blocks}"}
+        line |= {"95 % over seeds": "" if low is None else f"{low} to {high}"}
+        line |= {"classes": f"{each.n_classes}/{each.source_classes}"}
+        if any(other.similarity is not None for other in variant.tasks.values()):
+            line |= {"distance": "" if each.similarity is None else f"{each.similarity:.3g}"}
+        regret = judged.regret.get(task, {})
+        lines.append(line | {f"lost: {way}": "" if x is None else f"{x:.1f}" for way, x in regret.items()})
+    return lines
+
+
+def side_by_side(variants: list[Variant]) -> list[dict[str, str]]:
+    """Return test accuracy in % of the pretrained arm: a row per task and depth, * = the task's best."""
+    cells: dict[tuple[str, int], dict[str, float]] = {}
+    for variant in variants:
+        arm = variant.summary[variant.summary["pretrained"].astype(bool)]
+        for task, depth, mean in zip(arm["task"], arm["freeze_depth"], arm["mean"], strict=True):
+            cells.setdefault((str(task), int(depth)), {})[variant.label] = float(mean)
+    best: dict[str, float] = {}
+    for (task, _), row in cells.items():
+        best[task] = max([best.get(task, 0.0), *(mean for mean in row.values() if np.isfinite(mean))])
+    lines = []
+    for (task, depth), row in cells.items():
+        line = {"task": task, "frozen": str(depth)}
+        for variant in variants:
+            mean = row.get(variant.label, float("nan"))
+            shown = f"{100 * mean:.1f}" + ("*" if mean == best[task] else "")
+            line[variant.label] = shown if np.isfinite(mean) else ""
+        lines.append(line)
+    return lines
+
+
+SIDE_BY_SIDE = "Test accuracy in % of the pretrained arm, side by side; * marks the best of each task."
+HOW_TESTED = """\
+Primary tests are corrected by Holm, exploratory ones by Benjamini-Hochberg; p-values are one-sided in the rule's
+direction. `lost` is accuracy points below the task's best depth, by each way to choose one: the rule (deepest tried
+if similar with fewer classes, middle if similar with more, shallowest if dissimilar), one constant depth (the best of
+the other tasks), none frozen, head only, and the highest transferability score where there are scores."""
+
+
 def warnings(variant: Variant) -> list[str]:
     """Return what a reader should know before trusting the table, a line each."""
     whole = variant.summary
@@ -157,7 +251,8 @@ def warnings(variant: Variant) -> list[str]:
         worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]
         if worse:
             lines.append(f"Random weights did better than pretrained ones on {', '.join(worse)}.")
-    low = whole.loc[whole["source_accuracy"] < 0.9, "source_accuracy"]
+    # Only the embedded source is known to reach more; what another source should reach, its own task decides.
+    low = whole.loc[(whole["source_accuracy"] < 0.9) & whole["source"].eq(EMBEDDED), "source_accuracy"]
     if len(low):
         lines.append(f"The source was learned poorly: validation accuracy {low.min():.2f} on its own task.")
     return lines
@@ -178,7 +273,11 @@ def _terminal(
             out.append(f"{variant.label}\n")
         # No colour, no dependence on the terminal's width: what is printed can be pasted and compared.
         out.append(tabulate(lines, headers="keys", disable_numparse=True) + "\n")
-        out.append("\n".join([sentences(variant.verdict), *warnings(variant)]) + "\n")
+        judged = variant.verdict
+        out.append("\n".join([sentences(judged), *findings(judged), *warnings(variant)]) + "\n")
+    if len(tables) > 1:
+        lines = side_by_side([variant for variant, _ in tables])
+        out.append(f"{SIDE_BY_SIDE}\n\n" + tabulate(lines, headers="keys", disable_numparse=True) + "\n")
     out.append("Test accuracy in %, mean ± half the 95 % interval over seeds (Student's t).")
     if epochs:
         out.append(f"\n{EPOCHS_TITLE}\n\n" + tabulate(epochs, headers="keys", disable_numparse=True))
@@ -207,6 +306,11 @@ def _markdown(
         out += [line + "\n" for line in warnings(variant)]
         out += [tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True), ""]
         out += [f"![Test accuracy against frozen blocks](figures/{figures[variant.label].name})", ""]
+        out += _evidence(variant)
+    if len(tables) > 1:
+        lines = side_by_side([variant for variant, _ in tables])
+        out += ["## Side by side", "", SIDE_BY_SIDE, ""]
+        out += [tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True), ""]
     if epochs:
         out += ["## Epoch by epoch", "", EPOCHS_TITLE, ""]
         out += [tabulate(epochs, headers="keys", tablefmt="github", disable_numparse=True), ""]
@@ -229,7 +333,7 @@ def _markdown(
         for task, part in rows.groupby("task", sort=False)
     ]
     facts = {
-        "source": ", ".join(rows["source"].unique()),
+        "source": ", ".join(rows["source"].unique()) + _source_accuracy(rows),
         "model": ", ".join(rows["model"].unique()),
         "image size, pixels": ", ".join(map(str, rows["image_size"].unique())),
         "source resolution, pixels": _values(rows, "source_image_size"),
@@ -243,12 +347,46 @@ def _markdown(
         "versions": first["versions"],
         "code": first["git_commit"],
     }
+    for column, usual in USUAL.items():
+        values = [str(value) for value in rows[column].dropna().unique()] if column in rows else []
+        if set(values) - {usual}:
+            facts[column.replace("_", " ")] = ", ".join(values)
     out += [f"- {key}: {value}" for key, value in facts.items()]
     return "\n".join(out) + "\n"
 
 
 def _values(rows: pd.DataFrame, column: str) -> str:
     return "; ".join(map(str, rows[column].dropna().unique())) or "not recorded"
+
+
+# Columns that are named where they are not as usual.
+USUAL = {"normalize": "source", "precision": "fp32", "prefix_precision": "fp32", "augment": "none"}
+
+
+def _source_accuracy(rows: pd.DataFrame) -> str:
+    """Return what the pretrained weights reach on the validation split of their own task, where it is known."""
+    known = rows["source_accuracy"].dropna()
+    if known.empty:
+        return ""
+    low, high = f"{100 * known.min():.1f}", f"{100 * known.max():.1f}"
+    return f" (validation accuracy on its own task: {low if low == high else f'{low} to {high}'} %)"
+
+
+def _evidence(variant: Variant) -> list[str]:
+    """Return what the verdict rests on, as lines of Markdown."""
+    judged = variant.verdict
+    out = ["### What the verdict rests on", "", *(line + "\n" for line in findings(judged))]
+    if judged.tests:
+        out += [tabulate(test_table(judged), headers="keys", tablefmt="github", disable_numparse=True), ""]
+    if judged.p_equivalence is not None and judged.p_equivalence < 1:  # 1: a case with one task cannot be tested
+        points = f"{100 * judged.margin:g} accuracy points"
+        out += [
+            f"No difference of {points} or more between cases at any depth (TOST): p = {judged.p_equivalence:.3f}.",
+            "",
+        ]
+    if judged.kept_depth:
+        out += [tabulate(kept_table(variant), headers="keys", tablefmt="github", disable_numparse=True), ""]
+    return [*out, HOW_TESTED.replace("\n", " "), ""] if judged.tests else out
 
 
 def _verdict_json(variants: list[Variant], missing: list[str]) -> dict[str, Any]:
@@ -278,13 +416,18 @@ def _figure(variant: Variant, path: Path) -> None:
 
     whole = variant.summary
     tasks = list(whole["task"].unique())
+    scored = any(each.scores for each in variant.tasks.values())
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axis in axes.flat[len(tasks) :]:
+    figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines * (1 + scored)), layout="constrained")
+    panels = figure.subplots(lines * (1 + scored), columns, squeeze=False, sharey="row")
+    axes = panels[:: 1 + scored]  # each line of curves has its line of scores below it
+    for axis in panels.flat:
         axis.set_axis_off()
+    if scored:
+        _draw_scores(panels[1::2], variant, tasks)
     for axis, task in zip(axes.flat, tasks, strict=False):
+        axis.set_axis_on()
         part = whole[whole["task"] == task]
         # Told apart by line, marker and fill, so that colour is not needed.
         for pretrained, label, style in (
@@ -324,13 +467,40 @@ def _figure(variant: Variant, path: Path) -> None:
         axis.set_axisbelow(True)
     axes[0][0].set_ylabel("test accuracy, %")
     handles = {
-        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        label: handle for axis in panels.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     if variant.label:
         figure.suptitle(variant.label, fontsize=10)
     _replace(path, lambda target: figure.savefig(target, format="png", dpi=150, metadata={"Software": None}))
+
+
+def _draw_scores(axes: Any, variant: Variant, tasks: list[str]) -> None:
+    """Draw each task's transferability scores over depth, each scaled to 0..1: only where it peaks can be compared.
+
+    Of a score that was also corrected for the number of classes, only that is drawn.
+    """
+    named = list(dict.fromkeys(name for each in variant.tasks.values() for name in each.scores or {}))
+    names = [name for name in named if f"{name}_corrected" not in named]
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        each = variant.tasks.get(task)
+        if each is None or not each.scores:
+            continue
+        axis.set_axis_on()
+        for place, name in enumerate(names):
+            score = each.scores.get(name)
+            if score is None or not np.isfinite(score).any():
+                continue
+            low, high = np.nanmin(score), np.nanmax(score)
+            scaled = (score - low) / (high - low) if high > low else np.full(len(score), 0.5)
+            axis.plot(each.depths, scaled, marker="v^<>dPXph8"[place % 10], markersize=5, linewidth=1, label=name)
+        axis.set_xlim(-0.4, (each.n_blocks or each.depths[-1]) + 0.4)
+        axis.set_xticks(each.depths)
+        axis.set_ylim(-0.05, 1.05)
+        axis.set_title(f"{task}: scores", fontsize=10)
+        axis.set_xlabel(f"frozen blocks (of {each.n_blocks})")
+    axes[0][0].set_ylabel("score, min-max")
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:

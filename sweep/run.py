@@ -490,11 +490,12 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
         name: train.place(pools.get(name, pools["train"]), np.arange(len(split.labels)), split.labels, device)
         for name, split in splits.items()
     }
-    seconds, scores = time.perf_counter() - start, {}
+    seconds = time.perf_counter() - start
+    scores: dict[str, float] = {}
     if config.pretrained:
         whole = point.prefix == point.common["n_blocks"]
         scores = measure.scores(placed["train"], _source_weights(point.source, device).head if whole else None)
-    return Feed(mode, index, **placed, seconds=seconds, scores=scores)
+    return Feed(mode, index, placed["train"], placed["val"], placed["test"], seconds, scores)
 
 
 def _images(task: Task, index: Labels, device: torch.device, mode: str = "none") -> Feed:
@@ -508,7 +509,7 @@ def _images(task: Task, index: Labels, device: torch.device, mode: str = "none")
         name: train.place(torch.from_numpy(split.pool), split.rows, split.labels, device)
         for name, split in splits.items()
     }
-    return Feed(mode, index, **placed, seconds=0.0)
+    return Feed(mode, index, placed["train"], placed["val"], placed["test"], 0.0)
 
 
 def _mode(point: Point, seed: int, device: torch.device) -> str:

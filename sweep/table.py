@@ -1,6 +1,5 @@
 """Records to tables: one tidy row per member, and a summary per task and depth. No torch."""
 
-import dataclasses
 import json
 import types
 import typing
@@ -9,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from sweep import record, verdict
+from sweep import inference, record, verdict
 from sweep.record import Record
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
 
 Entry = dict[str, Any]
-Study = dict[str, Any]  # note and reference, as in config.StudyConfig
+Study = dict[str, Any]  # note, reference and allow_missing, as in config.StudyConfig
 # What a report consists of; all of it can be made again from the records.
 REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md")
 
@@ -48,21 +47,36 @@ def read_manifest(root: Path) -> tuple[list[Entry], Study | None]:
     return content["points"], content.get("study")
 
 
-def collect(root: Path, points: list[Entry]) -> pd.DataFrame:
+class Read(typing.NamedTuple):
+    """What a point has of one seed: its members, none if there is no result."""
+
+    point: Entry
+    seed: int
+    members: list[Record]
+
+
+def read(root: Path, points: list[Entry]) -> list[Read]:
+    """Return what is on disk of every seed of every point, in the manifest's order; each file is read once."""
+    return [
+        Read(point, seed, record.read_members(record.job_folder(root, point["job"]), seed) or [])
+        for point in points
+        for seed in point["seeds"]
+    ]
+
+
+def collect(root: Path, reads: list[Read]) -> pd.DataFrame:
     """Return the tidy table: one row per member, one row with its status for every seed without a result.
 
     Columns: those of record.Record less curves and certificate, the sweep's name first, one column per varied setting,
     and one per measured distance to the source (distance_x) and transferability score (score_x). Rows are in the
     manifest's order, then by seed and learning rate.
     """
+    name = root.resolve().name
     rows: list[dict[str, Any]] = []
-    for point in points:
-        folder = record.job_folder(root, point["job"])
-        for seed in point["seeds"]:
-            for member in record.read_members(folder, seed) or [_absent(point, seed, folder)]:
-                # The case is declared, not measured by the run: the manifest's is the current one.
-                row = dataclasses.asdict(member) | point["common"] | point["varied"]
-                rows.append({"name": root.resolve().name} | row)
+    for point, seed, members in reads:
+        for member in members or [_absent(point, seed, record.job_folder(root, point["job"]))]:
+            # The case is declared, not measured by the run: the manifest's is the current one.
+            rows.append({"name": name} | vars(member) | point["common"] | point["varied"])
     table = pd.DataFrame(rows)
     # A column that happens to be empty keeps its type, so that files of different sweeps fit together.
     kinds: dict[Any, Any] = {int: "Int64", float: "float64", str: "string"}
@@ -83,20 +97,24 @@ def _absent(point: dict[str, Any], seed: int, folder: Path) -> Record:
     return Record(job=point["job"], status="failed" if error else "missing", seed=seed, error=error, **point["common"])
 
 
-def curves(root: Path, points: list[Entry]) -> pd.DataFrame:
+def curves(reads: list[Read]) -> pd.DataFrame:
     """Return one row per member and epoch: job, its arm, seed, lr, epoch (from 0) and the curves."""
-    frames = []
-    for point in points:
-        for seed in point["seeds"]:
-            for member in record.read_members(record.job_folder(root, point["job"]), seed) or []:
-                frame = pd.DataFrame(member.curves).rename_axis("epoch").reset_index()
-                arm = {key: point["common"][key] for key in ("task", "pretrained", "freeze_depth", "batchnorm")}
-                frames.append(frame.assign(job=member.job, **arm, seed=member.seed, lr=member.lr))
+    rows = []
+    for point, _, members in reads:
+        arm = {key: point["common"][key] for key in ("task", "pretrained", "freeze_depth", "batchnorm")}
+        for member in members:
+            facts = {"job": member.job, **arm, "seed": member.seed, "lr": member.lr}
+            epochs = zip(*member.curves.values(), strict=True)
+            rows += [
+                facts | {"epoch": epoch} | dict(zip(member.curves, values, strict=True))
+                for epoch, values in enumerate(epochs)
+            ]
     first = ["job", "task", "pretrained", "freeze_depth", "batchnorm", "seed", "lr", "epoch"]
-    if not frames:
+    if not rows:
         return pd.DataFrame(columns=first)
-    whole = pd.concat(frames, ignore_index=True)
-    return whole[[*first, *whole.columns.difference(first, sort=False)]]
+    whole = pd.DataFrame(rows)
+    measured = list(whole.columns.difference(first, sort=False))
+    return whole[[*first, *measured]].astype(dict.fromkeys(measured, float))  # null, for what was not finite, is NaN
 
 
 def variants(points: list[Entry]) -> list[str]:
@@ -108,8 +126,8 @@ def variants(points: list[Entry]) -> list[str]:
 def missing(table: pd.DataFrame) -> list[str]:
     """Return one line for every point that lacks results: its seeds without one, and why."""
     lines = []
-    for job, rows in table.groupby("job", sort=False):
-        without = rows[~rows.groupby("seed")["selected"].transform("any")]
+    empty = table[~table.groupby(["job", "seed"])["selected"].transform("any")]
+    for job, without in empty.groupby("job", sort=False):
         for (status, error), part in without.groupby(["status", "error"], sort=False, dropna=False):
             seeds = ", ".join(str(seed) for seed in part["seed"].unique())
             lines.append(f"{job} seed {seeds}: {status}" + (f": {error}" if isinstance(error, str) else ""))
@@ -119,9 +137,9 @@ def missing(table: pd.DataFrame) -> list[str]:
 def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     """Return mean, standard deviation and 95 % interval of the test accuracy over seeds, per cell.
 
-    Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, n (seeds with a result), n_missing,
-    mean, std, low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean, val_mean,
-    source_accuracy, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
+    Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
+    n_missing, mean, std, low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean,
+    val_mean, source_accuracy, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
@@ -129,12 +147,13 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     for values, cell in table.groupby(keys, sort=False, dropna=False):
         chosen = cell[cell["selected"]]
         accuracies = chosen["test_accuracy"].to_numpy(float)
-        mean, std, low, high = verdict.mean_interval(accuracies)
+        mean, std, low, high = inference.mean_interval(accuracies)
         rows.append(
             dict(zip(keys, values, strict=True))
             | {
                 "n_blocks": cell["n_blocks"].iloc[0],
                 "n_classes": cell["n_classes"].iloc[0],
+                "source": cell["source"].iloc[0],
                 "n": len(chosen),
                 "n_missing": cell["seed"].nunique() - len(chosen),
                 "mean": mean,
@@ -161,14 +180,44 @@ def _mean(values: pd.Series) -> float:
 
 
 def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
-    """Return, per task, the pretrained arm's test accuracies as an array (depths, seeds), NaN where missing."""
+    """Return, per task, the pretrained arm's test accuracies as an array (depths, seeds), NaN where missing.
+
+    Optional columns: block (tasks of one block have the same images), similarity (position on a near-far scale, smaller
+    is more similar) and score_<name> (of a depth's features, higher is better).
+    """
     arm = table[table["pretrained"].astype(bool)]
     scores = {}
     for task, rows in arm.groupby("task", sort=False):
         grid = rows.assign(accuracy=rows["test_accuracy"].where(rows["selected"]).astype(float)).pivot_table(
             index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
         )
+        tried = rows.groupby("freeze_depth")["lr"]
+        block, similarity = (_only(rows, column) for column in ("block", "similarity"))
         scores[str(task)] = verdict.TaskScores(
-            case=str(rows["case"].iloc[0]), depths=grid.index.to_numpy(int), accuracy=grid.to_numpy(float)
+            case=str(rows["case"].iloc[0]),
+            depths=grid.index.to_numpy(int),
+            accuracy=grid.to_numpy(float),
+            block=None if block is None else str(block),
+            similarity=None if similarity is None else float(similarity),
+            n_classes=int(rows["n_classes"].iloc[0]),
+            source_classes=int(rows["source_classes"].iloc[0]),
+            n_blocks=int(rows["n_blocks"].iloc[0]),
+            rates=tuple(tuple(sorted(map(float, lrs.dropna().unique()))) for _, lrs in tried),
+            scores={
+                column.removeprefix("score_"): rows.groupby("freeze_depth")[column].mean().to_numpy(float)
+                for column in score_columns(rows)
+            },
         )
     return scores
+
+
+def score_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of transferability scores that hold a value."""
+    named = [str(column) for column in table.columns if str(column).startswith("score_")]
+    return [column for column in named if table[column].notna().any()]
+
+
+def _only(rows: pd.DataFrame, column: str) -> Any:
+    """Return the column's first value; None if there is no such column or no value."""
+    values = rows[column].dropna().tolist() if column in rows else []
+    return values[0] if values else None

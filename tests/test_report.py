@@ -1,7 +1,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,6 +139,14 @@ def test_other_settings_that_vary_get_a_table_and_a_verdict_each(tmp_path: Path)
     assert [each["variant"] for each in judged["variants"]] == ["model.name=resnet18", "model.name=resnet34"]
     assert len(list((tmp_path / "figures").iterdir())) == 2
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 36
+    lines = (tmp_path / "report.md").read_text().split("## Side by side")[1].splitlines()
+    assert [cell.strip() for cell in lines[4].split("|")[1:-1]] == [
+        "task", "frozen", "model.name=resnet18", "model.name=resnet34"
+    ]  # fmt: skip
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[6:15]]
+    assert rows[0] == ["digits", "0", "80.1", "80.1"]
+    assert rows[2] == ["digits", "4", "90.1*", "90.1*"]
+    assert "side by side" in made.text
     write_sweep(tmp_path)
     report.build(tmp_path)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["accuracy_by_depth.png"]
@@ -164,7 +174,100 @@ def test_reader_is_warned_of_one_seed_poor_source_and_better_random_weights(tmp_
     made = report.build(tmp_path, [{**point, "seeds": [0]} for point in points])
     assert "One seed: no interval" in made.text
     assert "Random weights did better than pretrained ones on digits at 4." in made.text
-    assert "validation accuracy 0.50 on its own task" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "- source: src (validation accuracy on its own task: 50.0 %)" in text
+    assert "learned poorly" not in text, "only the embedded source is known to reach more"
+    letters = [{**each, "seeds": [0], "common": each["common"] | {"source": "glyphs_latin"}} for each in points]  # type: ignore[operator]
+    assert "learned poorly: validation accuracy 0.50 on its own task" in report.build(tmp_path, letters).text
+
+
+def with_columns(
+    points: list[dict[str, object]], **columns: Callable[[dict[str, Any]], object]
+) -> list[dict[str, Any]]:
+    """Return the points with further columns, each computed from the common ones."""
+    return [
+        {**point, "common": common | {key: value(common) for key, value in columns.items()}}
+        for point in points
+        for common in [dict(point["common"])]  # type: ignore[call-overload]
+    ]
+
+
+def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    report.build(tmp_path)
+    with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
+        plain = image.size
+    more = with_columns(
+        points,
+        similarity=lambda common: list(CASES).index(common["task"]) / 2,
+        score_leep=lambda common: -abs(common["freeze_depth"] - PEAK[common["task"]]) if common["pretrained"] else None,
+        block=lambda common: None,
+    )
+    made = report.build(tmp_path, more)
+    judged = json.loads((tmp_path / "verdict.json").read_text())
+    assert judged["mean_regret"] == pytest.approx(
+        {"rule": 0, "constant": 20 / 3, "depth 0": 5, "head only": None, "leep": 0}
+    )
+    assert "constant 6.7, depth 0 5.0, leep 0.0" in made.text
+    text = (tmp_path / "report.md").read_text()
+    assert "lost: leep" in text
+    assert "distance" in text
+    assert "| Jonckheere-Terpstra J, order of cases" in text
+    with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
+        assert image.size[0] == plain[0]
+        assert image.size[1] > 1.5 * plain[1], "a second line of panels"
+
+
+def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    text = report.build(tmp_path).text
+    lines = text[text.index("Deepest of") : text.index("\nTest accuracy in %")].strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["Deepest", "The", "Effect:", "Accuracy", "What"]
+    assert "+4 blocks" in lines[2]
+    assert "2 tasks or more of each of the 3 cases can be tested" in lines[4]
+
+
+def test_incomplete_grid_is_judged_where_the_study_allows_it(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    (record.job_folder(tmp_path, str(points[0]["job"])) / "seed-1.json").unlink()
+    study = {"note": None, "reference": [], "allow_missing": True}
+    made = report.build(tmp_path, points, study)
+    assert "descriptive; from an incomplete grid (1 results missing)" in made.text
+    assert made.missing == ["digits-True-0 seed 1: missing"], "the exit code still says so"
+
+
+def test_depths_tuned_unequally_get_no_verdict(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    folder = record.job_folder(tmp_path, "waves-True-2")
+    for seed in (0, 1):
+        record.write_members(folder, seed, (record.read_members(folder, seed) or [])[1:])
+    assert (
+        "untested; waves: learning rates 0.01, 0.1 at depth 0, but 0.1 at depth 2"
+        in report.build(tmp_path, points).text
+    )
+
+
+def test_setting_names_what_is_not_as_usual(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    report.build(tmp_path)
+    plain = (tmp_path / "report.md").read_text()
+    assert "- precision" not in plain
+    assert "- augment" not in plain
+    report.build(tmp_path, with_columns(points, precision=lambda _: "bf16", normalize=lambda _: "none"))
+    text = (tmp_path / "report.md").read_text()
+    assert "- precision: bf16\n" in text
+    assert "- normalize: none\n" in text
+
+
+def test_every_record_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sweep(tmp_path)
+    read: list[tuple[Path, int]] = []
+    members = record.read_members
+    monkeypatch.setattr(
+        record, "read_members", lambda folder, seed: read.append((folder, seed)) or members(folder, seed)
+    )
+    report.build(tmp_path)
+    assert len(read) == len(set(read)) == 36
 
 
 def test_report_command_works_without_torch(tmp_path: Path) -> None:
