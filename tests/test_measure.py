@@ -55,7 +55,7 @@ def test_records_and_table_carry_similarity_and_scores_of_pretrained_weights_alo
     for point in points:
         assert run.run_point(point, tmp_path).error is None
     entries = [{"job": each.job, "seeds": [0], "common": each.common, "varied": {}} for each in points]
-    rows = table.collect(tmp_path, entries)
+    rows = table.collect(tmp_path, table.read(tmp_path, entries))
     assert rows["similarity"].notna().tolist() == [True, True, False, False]
     assert rows["distance_frechet"].notna().tolist() == [True, True, False, False]
     assert rows["score_logme"].notna().tolist() == [False, True, False, False]
