@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint types tests campaign clean
+.PHONY: sweep test lint types tests campaign bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/python -m sweep -m pretrained=true,false freeze_depth=0,2,4
@@ -23,6 +23,13 @@ tests: $(VENV)/.installed
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m pytest -m campaign
+
+# CIFAR=folder with train/<class>/ and test/<class>/ of the CIFAR-10 images
+bench: $(VENV)/.installed
+	@test -n "$(CIFAR)" || { echo "error: CIFAR is not set: make bench CIFAR=folder with train/<class>/ and test/<class>/"; exit 2; }
+	$(BIN)/python -m benchmarks.cases --root $(CIFAR)
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.table
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "freeze-sweep needs Python 3.11 or newer; set PYTHON=python3.12, for example")'

@@ -2,7 +2,8 @@
 
     python -m benchmarks.cases --root FOLDER [--only head ...] [--images 5000] [--test 5000] [--epochs 10] [--repeats 3]
 
-FOLDER holds train/<class>/ and test/<class>/. Importing and decoding are timed on neither side.
+FOLDER holds train/<class>/ and test/<class>/. Importing is timed on neither side, decoding only for the origin's
+script, which decodes every image in every epoch, and for ours beside it, which decodes once.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def main() -> None:
         print(json.dumps(_run(options)))
         return
     RESULTS.mkdir(exist_ok=True)
-    rate = _rate()
+    rates = {precision: _rate(precision) for precision in (torch.float32, torch.bfloat16)}
+    options.weights = _weights(Path(tempfile.mkdtemp()))
     for case in options.only or CASES:
         runs: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
         repeats = 1 if case == "grid" else options.repeats
@@ -69,6 +71,7 @@ def main() -> None:
             for side, found in runs.items():
                 found.append(_spawn(case, side, options))
                 print(f"{case} {side}: {found[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
+        rate = rates[torch.bfloat16 if case.endswith("bf16") else torch.float32]
         medians = {side: statistics.median(each["seconds"] for each in found) for side, found in runs.items()}
         result = {
             "case": CASES[case][0],
@@ -76,6 +79,7 @@ def main() -> None:
             "plain_seconds": medians["plain"],
             "ours_seconds": medians["ours"],
             "ratio": medians["plain"] / medians["ours"],
+            "spread": [min(_ratios(runs)), max(_ratios(runs))],
             "runs": runs,
             "floor_seconds": _floor(case, options) / rate,
             "gflops_per_second": rate / 1e9,
@@ -99,6 +103,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=5000, help="to evaluate on after every epoch")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--side", choices=("plain", "ours"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -117,7 +122,7 @@ def _spawn(case: str, side: str, options: argparse.Namespace) -> dict[str, float
             "--side",
             side,
         ]
-        sizes = {"images": options.images, "test": options.test, "epochs": options.epochs}
+        sizes = {key: getattr(options, key) for key in ("images", "test", "epochs", "weights")}
         command += [f"--{key}={value}" for key, value in sizes.items()]
         done = subprocess.run(
             command, env={**os.environ, "SWEEP_CACHE": cache}, stdout=subprocess.PIPE, text=True, check=True
@@ -159,21 +164,26 @@ def _overrides(case: str, options: argparse.Namespace, subset: Path, weights: Pa
 
 
 def _weights(folder: Path) -> Path:
-    """Write what both sides start from. Random: a timing does not depend on what the weights have learned."""
+    """Write what both sides start from: the embedded source, trained on first use."""
     from safetensors.torch import save_file
 
-    from sweep import models
+    from sweep import source
+    from sweep.config import SourceConfig
 
     path = folder / "weights.safetensors"
-    save_file(models.random_state("resnet18", 32, seed=0), path)
+    save_file(source.resolve(SourceConfig(), "resnet18").load("cpu").state, path)
     return path
+
+
+def _ratios(runs: dict[str, list[dict[str, float]]]) -> list[float]:
+    return [a["seconds"] / b["seconds"] for a, b in zip(runs["plain"], runs["ours"], strict=True)]
 
 
 def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) -> plain.Result:
     """Run points as the command line does, less imports, decoding, and reading the weights' file."""
     from sweep import compose, data, record, run
 
-    overrides = _overrides(case, options, subset, _weights(folder))
+    overrides = _overrides(case, options, subset, options.weights)
     if case == "members":
         overrides = [each for each in overrides if each != "data.val_fraction=0"] + ["data.val_fraction=0.1"]
         overrides.remove("seeds=1")
@@ -183,7 +193,8 @@ def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) ->
     points = compose.points(overrides, multirun=case == "grid")
     run.fetch(points)
     config = points[0].config
-    data.load(config.data, 32, config.cache.max_gb)
+    if case != "origin":
+        data.load(config.data, 32, config.cache.max_gb)
     if case in ("head-warm", "members"):
         warm = compose.points([*overrides, "epochs=1"], multirun=False)
         assert run.run_point(warm[0], folder / "warm").error is None
@@ -196,17 +207,17 @@ def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) ->
 
 
 def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result:
+    from safetensors.torch import load_file
+
     from sweep import compose, data, models
 
     depth = CASES[case][3]
     if case == "members":  # one member of ours
-        folder = Path(tempfile.mkdtemp())
         CASES["members"][2][1:] = [f"optimizer.lr={LR}", "seeds=[0]"]
-        return _ours("members", options, subset, folder)
+        return _ours("members", options, subset, subset.parent)
     if case == "origin":
         return _origin(options, subset)
-    weights = _weights(subset.parent)
-    config = compose.points(_overrides("head", options, subset, weights), multirun=False)[0].config
+    config = compose.points(_overrides("head", options, subset, options.weights), multirun=False)[0].config
     task = data.load(config.data, 32)
 
     def tensors(split: data.Split) -> tuple[Tensor, Tensor]:
@@ -215,9 +226,7 @@ def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result
         return (images - mean) / std, torch.from_numpy(split.labels)
 
     def model(seed: int) -> nn.Module:
-        return models.build(
-            "resnet18", models.random_state("resnet18", 32, seed), len(task.classes), 32, head_seed=seed
-        )
+        return models.build("resnet18", load_file(options.weights), len(task.classes), 32, head_seed=seed)
 
     train, test = tensors(task.train), tensors(task.test)
     depths = range(6) if case == "grid" else [depth]
@@ -266,11 +275,11 @@ def _origin(options: argparse.Namespace, subset: Path) -> plain.Result:
     return plain.Result(time.perf_counter() - start, hits / len(test.dataset))  # type: ignore[arg-type]
 
 
-def _rate() -> float:
-    """Return the FLOP/s of the faster of a large matrix product and ResNet's commonest convolution, in fp32."""
-    a, b = torch.randn(2, 1024, 1024)
-    x = torch.randn(256, 128, 8, 8).contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(128, 128, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+def _rate(dtype: torch.dtype) -> float:
+    """Return the FLOP/s of the faster of a large matrix product and one of ResNet's own convolutions."""
+    a, b = torch.randn(2, 1024, 1024).to(dtype)
+    x = torch.randn(256, 128, 8, 8).to(dtype, memory_format=torch.channels_last)
+    conv = nn.Conv2d(128, 128, 3, padding=1, bias=False).to(dtype, memory_format=torch.channels_last)
     best = 0.0
     with torch.no_grad():
         for step, flops in ((lambda: a @ b, 2 * 1024**3), (lambda: conv(x), 2 * 256 * 64 * 128 * 128 * 9)):
@@ -303,8 +312,10 @@ def _floor(case: str, options: argparse.Namespace) -> float:
         step = 3 * suffix - each[depth]
         return once + options.epochs * (step * options.images + suffix * options.test)
 
-    if case == "grid":
-        return 6 * sum(at(depth) for depth in range(6)) - sum(each[:5]) * 2 * (options.images + options.test)
+    if case == "grid":  # pretrained: one prefix for all depths and seeds; random: one for each seed
+        images, steps = options.images + options.test, sum(at(depth) for depth in range(6))
+        once = sum(sum(each[:depth]) for depth in range(6)) * images
+        return 6 * (steps - once) + 4 * sum(each[:5]) * images
     return at(5 if CASES[case][3] < 0 else CASES[case][3]) * (16 if case == "members" else 1)
 
 

@@ -167,15 +167,22 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
     old = model.get_submodule(path)
     if not isinstance(old, torch.nn.Linear):
         raise TypeError(f"{name}: the head {path} is a {type(old).__name__}, not a Linear")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(head_seed)
-        head = torch.nn.Linear(old.in_features, n_classes)
+    head = linear(old.in_features, n_classes, head_seed)
     architectures.set_submodule(model, path, head)
     own = {f"{path}.{key}": value for key, value in head.state_dict().items()}
     model.load_state_dict({key: value.detach().clone() for key, value in state.items()} | own, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
+
+
+def linear(in_features: int, n_classes: int, seed: int) -> nn.Linear:
+    """Return a new head; a seed gives the same one for every source and depth."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.nn.Linear(in_features, n_classes)
 
 
 def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn.Module]:

@@ -257,13 +257,15 @@ def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) 
     from sweep import train
 
     config, start = point.config, time.perf_counter()
-    networks = {seed: _network(point, seed, device) for seed in feeds}
-    if not all(train.is_head(network.suffix) for network in networks.values()):
+    first = _network(point, next(iter(feeds)), device)
+    if not train.is_head(first.suffix):
         for seed, feed in feeds.items():
             yield seed, _train_members(point, seed, feed, None, device)
         return
-    before = {seed: _certify(network) for seed, network in networks.items()}
-    heads = {seed: [copy.deepcopy(network.suffix) for _ in config.lr_list] for seed, network in networks.items()}
+    # Pretrained, all seeds have the same frozen weights; random, each has its own.
+    networks = {seed: first if config.pretrained else _network(point, seed, device) for seed in feeds}
+    before = {network: _certify(network) for network in networks.values()}
+    heads = {seed: [_new_head(point, seed, network) for _ in config.lr_list] for seed, network in networks.items()}
     curves = train.fit_heads(
         list(heads.values()),
         [(feed.train, feed.val, feed.test if config.test_every_epoch else None) for feed in feeds.values()],
@@ -273,12 +275,23 @@ def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) 
     )
     together = len(feeds) * len(config.lr_list)
     seconds = (time.perf_counter() - start) / together
+    after = {network: _certify(network) for network in before}
     for seed, of_seed in zip(feeds, curves, strict=True):
+        network = networks[seed]
         trained = [
-            _Trained(lr, head, curve, networks[seed].count(), seconds, before[seed], _certify(networks[seed]), together)
+            _Trained(lr, head, curve, network.count(), seconds, before[network], after[network], together)
             for lr, head, curve in zip(config.lr_list, heads[seed], of_seed, strict=True)
         ]
         yield seed, _select(point, seed, feeds[seed], trained, device)
+
+
+def _new_head(point: Point, seed: int, network: Network) -> torch.nn.Module:
+    """Return a copy of the network's suffix, a linear layer at its end, as this seed starts it."""
+    suffix = copy.deepcopy(network.suffix)
+    last: Any = [*suffix.modules()][-1]
+    fresh = models.linear(last.in_features, point.common["n_classes"], torch_seed(seed, "head"))
+    last.load_state_dict(fresh.state_dict())
+    return suffix
 
 
 def _train_members(point: Point, seed: int, feed: Feed, images: Feed | None, device: torch.device) -> list[Record]:
