@@ -1,6 +1,8 @@
 """Command line to checked points. Hydra composes; every wrong input becomes one line, before anything is loaded."""
 
+import functools
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from sweep import config as settings
-from sweep import run
-from sweep.config import Config, UserError
+from sweep import data, run
+from sweep.config import AbsentError, Config, UserError
 from sweep.run import Point
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -42,13 +44,18 @@ def points(overrides: Sequence[str], multirun: bool, config_dir: str | None = No
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2(task_name="sweep", config_search_path=path)
     try:
-        made = [run.plan(to_config(_compose(hydra, each))) for each in expand(hydra, overrides, multirun)]
+        configs = [to_config(_compose(hydra, each)) for each in expand(hydra, overrides, multirun)]
+        made = [point for point in map(_plan, configs) if point]
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(_one_line(error)) from error
     finally:
         GlobalHydra.instance().clear()
+    if not made:
+        raise UserError(
+            "skip_absent=true: the data of no point is here; see the lines above for what is expected where"
+        )
     _check_grid(made)
     return made
 
@@ -64,6 +71,24 @@ def expand(hydra: Hydra, overrides: Sequence[str], multirun: bool) -> list[list[
     given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides([*given, *overrides])
     return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+
+
+def _plan(config: Config) -> Point | None:
+    """Return the point; None if its data is not here and the user has asked to leave such points out."""
+    try:
+        if config.skip_absent and config.data.name in data.DATASETS:
+            data.DATASETS[config.data.name].fetch(config.data)
+        return run.plan(config)
+    except AbsentError as error:
+        if not config.skip_absent:
+            raise
+        _tell(f"left out, because skip_absent=true: {error}")
+        return None
+
+
+@functools.cache
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # once, however many points it is true of
 
 
 def _compose(hydra: Hydra, overrides: list[str]) -> DictConfig:
@@ -82,12 +107,19 @@ def to_config(cfg: DictConfig) -> Config:
 def varied(made: Sequence[Point]) -> list[dict[str, str]]:
     """Return, per point, the settings that take several values within a task, less those that every table shows."""
     own = {"pretrained", "freeze_depth", "data.name", "data.root"}
-    flat = [{key: value for key, value in _flat(settings.identity(p.config)) if key not in own} for p in made]
+    flat = [
+        {"source": p.common["source"]}
+        | {key: value for key, value in _flat(settings.identity(p.config)) if key not in own}
+        for p in made
+    ]
     seen: dict[tuple[str, str], set[str]] = {}
     for point, values in zip(made, flat, strict=True):
         for key, value in values.items():
             seen.setdefault((point.common["task"], key), set()).add(value)
     keys = sorted({key for (_, key), values in seen.items() if len(values) > 1})
+    if "source" in keys:  # a source's name says what its settings are, unless two sources share it
+        told = {key: len({(values["source"], values[key]) for values in flat}) for key in keys}
+        keys = [key for key in keys if not key.startswith("source.") or told[key] > told["source"]]
     return [{key: values[key] for key in keys} for values in flat]
 
 

@@ -23,6 +23,10 @@ class UserError(ValueError):
     """What arrived, what is allowed, what to change: one line, shown without a traceback."""
 
 
+class AbsentError(UserError):
+    """Data that is not on this machine and cannot be fetched."""
+
+
 class Unit(StrEnum):
     stage = "stage"
     block = "block"
@@ -109,6 +113,7 @@ class DataConfig:
     name: str = "glyphs_digits"
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
+    block: str | None = None  # tasks of one block share their images: matched pairs for the verdict's tests
     image_column: str | None = None  # parquet only; null = image or img
     label_column: str | None = None  # parquet only; null = label, labels or fine_label
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
@@ -198,6 +203,7 @@ class Config:
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"
     force: bool = False
+    skip_absent: bool = False  # leave out points whose data is not here, and say so
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -237,7 +243,7 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
-NOT_IDENTITY = ("name", "seeds", "device", "force", "export", "cache", "study")
+NOT_IDENTITY = ("name", "seeds", "device", "force", "skip_absent", "export", "cache", "study")
 
 
 def cache_folder() -> Path:

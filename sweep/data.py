@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sweep import downloads, glyphs, parquet, store
-from sweep.config import Case, DataConfig, Transform, UserError, cache_folder, digest, unknown
+from sweep.config import AbsentError, Case, DataConfig, Transform, UserError, cache_folder, digest, unknown
 from sweep.downloads import DOWNLOADS
 from sweep.seeds import stream
 
@@ -86,7 +86,7 @@ def check(config: DataConfig) -> None:
         raise unknown("data.name", config.name, DATASETS)
     if config.root is not None and not DATASETS[config.name].on_disk:
         raise UserError(f"data.root={config.root}: data={config.name} reads no files; add data=image_folder")
-    kept = len(_kept(config))
+    kept = len(kept_classes(config))
     if config.groups is not None and not 2 <= config.groups <= kept:
         raise UserError(f"data.groups={config.groups}: {kept} classes make 2 to {kept} groups")
     if (config.image_column or config.label_column) and config.name != "parquet":
@@ -108,7 +108,7 @@ def fingerprint(config: DataConfig) -> str:
 
 def classes(config: DataConfig) -> tuple[str, ...]:
     """Return the names of the task's classes, in label order: the data set's, or data.classes, or groups of them."""
-    names = [DATASETS[config.name].classes(config)[number] for number in _kept(config)]
+    names = [DATASETS[config.name].classes(config)[number] for number in kept_classes(config)]
     if config.groups is None:
         return tuple(names)
     members: list[list[str]] = [[] for _ in range(config.groups)]
@@ -122,7 +122,7 @@ def _groups(config: DataConfig, count: int) -> Labels:
     return np.arange(count) * (config.groups or count) // count
 
 
-def _kept(config: DataConfig) -> list[int]:
+def kept_classes(config: DataConfig) -> list[int]:
     """Return the data set's labels that the task keeps, in the task's order."""
     names = DATASETS[config.name].classes(config)
     if config.classes is None:
@@ -176,7 +176,7 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     kept in memory alone. The points of one process share them, and an error that was found.
     raises: UserError for unreadable images (by name) and for classes too small to be split.
     """
-    loose = {"label": None, "case": Case.auto, "per_class": None, "limit_train": None}
+    loose = {"label": None, "block": None, "case": Case.auto, "per_class": None, "limit_train": None}
     key = (image_size, repr(sorted((vars(config) | loose).items())))
     if key not in _loaded:
         while len(_loaded) > 1:  # two tasks at most: images take memory
@@ -195,7 +195,7 @@ _loaded: dict[tuple[int, str], Task | UserError] = {}
 
 
 def _load(config: DataConfig, image_size: int, max_gb: float) -> Task:
-    kept = _kept(config)
+    kept = kept_classes(config)
     names = tuple(DATASETS[config.name].classes(config)[number] for number in kept)
     splits = _decoded(config, image_size, max_gb)
     if config.classes is not None:
@@ -454,7 +454,7 @@ def _listing(root: str | None) -> _Listing:
         raise UserError(f"data.root is not set: data=image_folder needs data.root=path/to/images ({layout})")
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise UserError(f"data.root={root}: no such folder; it must hold {layout}")
+        raise AbsentError(f"data.root={root}: no such folder; it must hold {layout}")
     if (folder / "train").is_dir() != (folder / "test").is_dir():
         there, absent = ("train", "test") if (folder / "train").is_dir() else ("test", "train")
         raise UserError(f"data.root={root}: has {there}/ but no {absent}/; use {layout}")

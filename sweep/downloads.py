@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.config import UserError
+from sweep.config import AbsentError
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _open(name: str, download: Download, root: Path, split: dict[str, Any]) -> A
         root.mkdir(parents=True, exist_ok=True)
         return kind(root, **split, download=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
+        raise AbsentError(
             f"data={name}: not in {root} and cannot be downloaded ({' '.join(str(error).split())}); put "
             f"{download.files} into {root}, or set data.root to the folder that has them"
         ) from error

@@ -93,14 +93,23 @@ def scores(outputs: Examples, head: Mapping[str, Tensor] | None = None) -> dict[
     head: weight (Z, D) and bias (Z,) of the source's own classifier, if these outputs are what it takes.
     """
     with torch.no_grad():
-        # Evenly over all of them: in a folder of images, the first thousand may be of one class.
-        chosen = torch.linspace(0, len(outputs) - 1, min(len(outputs), IMAGES)).long()
+        chosen = evenly(len(outputs))
         features = pooled(outputs.inputs[outputs.rows[chosen.to(outputs.rows.device)]])
+    return feature_scores(features, outputs.labels.cpu()[chosen].numpy(), head)
+
+
+def evenly(count: int) -> Tensor:
+    """Return at most IMAGES row numbers, from all over: in a folder, the first thousand may be of one class."""
+    return torch.linspace(0, count - 1, min(count, IMAGES)).long()
+
+
+def feature_scores(features: Floats, labels: data.Labels, head: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+    """Return the scores of features (N, D) for labels (N,), with the source's classifier if it takes D features."""
     probabilities = None
     if head is not None and head["weight"].shape[1] == features.shape[1]:
         logits = torch.from_numpy(features) @ head["weight"].double().T + head["bias"].double()
         probabilities = logits.softmax(1).numpy()
     try:
-        return similarity.scores(features, outputs.labels.cpu()[chosen].numpy(), probabilities)
+        return similarity.scores(features, labels, probabilities)
     except UserError:  # fewer images than classes, or features that are not finite
         return {}

@@ -43,6 +43,7 @@ class Record:
     prefix_precision: str  # of the frozen blocks
     augment: str
     seed: int
+    block: str | None = None  # tasks of one block share their images
     which: str = "prefix"  # which blocks freeze_depth freezes: prefix | suffix | only | all_but
     above: str = "pretrained"  # what blocks that are not frozen start from
     frozen_epochs: int | None = None  # after which everything was trained; None = never
@@ -73,6 +74,7 @@ class Record:
     similarity: float | None = None  # of the task to the source: 0 = the source itself, 1 = its pixels permuted
     similarity_low: float | None = None  # 95 % interval over images
     similarity_high: float | None = None
+    similar: bool | None = None  # whether that is nearer to the source than to its permuted pixels; None = undecided
     distances: dict[str, float] = field(default_factory=dict)  # to the source, by name, with _low and _high
     scores: dict[str, float] = field(default_factory=dict)  # transferability of this depth's features, by name
     error: str | None = None

@@ -63,6 +63,7 @@ def build(root: Path, points: list[table.Entry] | None = None, study: table.Stud
     varied = table.variants(points)
     whole = table.summary(rows, varied)
     missing = table.missing(rows)
+    doubts = table.contradictions(rows)
     variants = list(_variants(rows, whole, varied, bool((study or {}).get("allow_missing"))))
 
     _write_csv(root / "table.csv", rows)
@@ -74,9 +75,9 @@ def build(root: Path, points: list[table.Entry] | None = None, study: table.Stud
     figures = _draw(root / "figures", variants)
     tables = [(variant, comparison(variant)) for variant in variants]
     epochs = by_epoch(curves, study)
-    text = _markdown(root.resolve().name, rows, tables, epochs, study, figures, missing)
+    text = _markdown(root.resolve().name, rows, tables, epochs, study, figures, missing, doubts)
     record.write_text(root / "report.md", text)
-    return Report(_terminal(tables, epochs, study, missing), missing)
+    return Report(_terminal(tables, epochs, study, missing, doubts), missing)
 
 
 def by_epoch(curves: pd.DataFrame, study: table.Study | None) -> list[dict[str, str]]:
@@ -266,6 +267,7 @@ def _terminal(
     epochs: list[dict[str, str]],
     study: table.Study | None,
     missing: list[str],
+    doubts: list[str],
 ) -> str:
     out = []
     for variant, lines in tables:
@@ -283,6 +285,7 @@ def _terminal(
         out.append(f"\n{EPOCHS_TITLE}\n\n" + tabulate(epochs, headers="keys", disable_numparse=True))
     if study and study["note"]:
         out.append("\n" + study["note"])
+    out += doubts
     if missing:
         out.append("Missing:\n" + "\n".join(f"  {line}" for line in missing))
     return "\n".join(out)
@@ -296,6 +299,7 @@ def _markdown(
     study: table.Study | None,
     figures: dict[str, Path],
     missing: list[str],
+    doubts: list[str],
 ) -> str:
     first = rows[rows["selected"]].iloc[0] if rows["selected"].any() else rows.iloc[0]
     out = [f"# {name}", ""]
@@ -316,6 +320,7 @@ def _markdown(
         out += [tabulate(epochs, headers="keys", tablefmt="github", disable_numparse=True), ""]
     if study and study["note"]:
         out += [study["note"], ""]
+    out += [line + "\n" for line in doubts]
     out += [
         "## How to read this",
         "",

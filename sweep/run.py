@@ -101,7 +101,7 @@ def plan(config: Config) -> Point:
     identity = settings.identity(config)
     images = data.fingerprint(config.data)
     # What the images and the weights are, not where they lie.
-    identity["data"] |= {"root": None, "label": None, "case": None, "images": images}
+    identity["data"] |= {"root": None, "label": None, "block": None, "case": None, "images": images}
     weights = "pretrained" if config.pretrained else "random"
     # Random weights take only their normalisation from the source.
     identity["source"] = [src.key if config.pretrained else weights, [*src.mean], [*src.std]]
@@ -118,6 +118,7 @@ def plan(config: Config) -> Point:
     common = {
         "task": task,
         "case": str(case),
+        "block": config.data.block,
         "source": src.task,
         "model": config.model.full_name,
         "n_classes": n_classes,
@@ -409,12 +410,29 @@ def _measured(point: Point, feed: Feed, device: torch.device) -> dict[str, Any]:
         place = found.placement
         if np.isfinite(place.position):
             columns |= {"similarity": place.position, "similarity_low": place.low, "similarity_high": place.high}
+            columns["similar"] = place.similar
         columns["distances"] = {
             name + suffix: value
             for name, estimate in found.distances.items()
             for suffix, value in zip(("", "_low", "_high"), estimate, strict=True)
         }
     return columns | {"scores": feed.scores}
+
+
+def score_depths(point: Point) -> list[dict[str, float]]:
+    """Return the transferability scores of every depth of the source's network, from one pass; {} of the images."""
+    from sweep import measure
+
+    config, device, n_blocks = point.config, _device(point.config.device), point.common["n_blocks"]
+    task = data.load(config.data, point.common["image_size"], config.cache.max_gb)
+    index = data.subsample(config.data, task.train.labels, config.seed_list[0], task.classes)
+    chosen = task.train.take(index[measure.evenly(len(index)).numpy()])
+    depths = measure.encode(_network(point, 0, device, n_blocks), chosen.images)
+    head = _source_weights(point.source, device).head
+    return [{}] + [
+        measure.feature_scores(features, chosen.labels, head if depth == n_blocks else None)
+        for depth, features in enumerate(depths, start=1)
+    ]
 
 
 _similarities: dict[tuple[Any, ...], Similarity] = {}  # by source, model and task: the points of a sweep share them

@@ -68,15 +68,24 @@ def check(source: Source, model: ModelConfig, image_size: int) -> None:
 
 
 def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
-    """Raise UserError if the weights would be trained on images that the target validates with."""
+    """Raise UserError if the weights would be trained on images that the target validates with.
+
+    The task's own training images are no such images: trained on these, weights are Yosinski's selffer control.
+    """
     own = config.data
     if config.name != "pretrain" or own.name != target.name or own.root != target.root:
         return
-    shared = set(data.classes(own)) & set(data.classes(target))
+    kept, wanted = data.kept_classes(own), data.kept_classes(target)
+    splits = [(each.seed, each.val_fraction, each.test_fraction) for each in (own, target)]
+    if kept == wanted and splits[0] == splits[1]:
+        return
+    shared = sorted({*kept} & {*wanted})
     if shared:
+        names = data.DATASETS[own.name].classes(own)
         raise UserError(
-            f"source.data={own.name}: shares the classes {', '.join(sorted(shared)[:5])} with the task and would learn "
-            "images that the task is validated on; give data.classes and source.data.classes without overlap"
+            f"source.data={own.name}: shares the classes {', '.join(names[each] for each in shared[:5])} with the task "
+            "and would learn images that the task is validated on; give data.classes and source.data.classes without "
+            "overlap, or the very same classes and splits (source=self)"
         )
 
 
@@ -95,7 +104,7 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
             "format": 2,  # the file has the head, too
             "model": model,
             "images": data.fingerprint(config.data),
-            "data": {k: v for k, v in asdict(config.data).items() if k not in ("root", "label", "case")},
+            "data": {k: v for k, v in asdict(config.data).items() if k not in ("root", "label", "block", "case")},
             "recipe": [config.epochs, config.batch_size, asdict(config.optimizer)],
         }
     )

@@ -86,10 +86,45 @@ def collect(root: Path, reads: list[Read]) -> pd.DataFrame:
             table[column] = table[column].astype(kinds[kind])
     table["versions"] = table["versions"].map(lambda versions: json.dumps(versions, sort_keys=True))
     table["selected"] = table["selected"].eq(True)
+    table = _with_cases(table)
     for column, prefix in (("distances", "distance_"), ("scores", "score_")):
         wide = pd.DataFrame(table.pop(column).tolist(), index=table.index)
         table = table.join(wide.add_prefix(prefix))
     return table.drop(columns=["curves", "certificate"])
+
+
+def _with_cases(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with every case that is neither declared nor known as it was measured, where it was."""
+    cases = table["case"].astype(str).tolist()
+    measured = measured_cases(table)
+    places = zip(table["task"], table["source"], strict=True)
+    return table.assign(
+        case=[
+            measured.get(place, case) if case == "unknown" else case for place, case in zip(places, cases, strict=True)
+        ],
+        case_from=["measured" if case == "unknown" else "declared" for case in cases],
+    )
+
+
+def measured_cases(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return the rule's case by (task, source), from the measured similarity and the class counts."""
+    found = {}
+    for (task, source), rows in table[table["similar"].notna()].groupby(["task", "source"], sort=False):
+        fewer = rows["n_classes"].iloc[0] < rows["source_classes"].iloc[0]
+        similar = "similar_fewer" if fewer else "similar_more"
+        found[str(task), str(source)] = similar if rows["similar"].iloc[0] else "dissimilar"
+    return found
+
+
+def contradictions(table: pd.DataFrame) -> list[str]:
+    """Return a line for every task whose declared case is not the measured one."""
+    lines = []
+    for (task, source), case in measured_cases(table).items():
+        rows = table[(table["task"] == task) & (table["source"] == source)]
+        declared, place = rows["case"].iloc[0], rows["similarity"].dropna().iloc[0]
+        if declared not in ("unknown", case):
+            lines.append(f"{task} is declared {declared}, and measured {case} (at {place:.2f} from {source}).")
+    return lines
 
 
 def _absent(point: dict[str, Any], seed: int, folder: Path) -> Record:
@@ -207,6 +242,7 @@ def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
                 column.removeprefix("score_"): rows.groupby("freeze_depth")[column].mean().to_numpy(float)
                 for column in score_columns(rows)
             },
+            which=str(rows["which"].iloc[0]),
         )
     return scores
 

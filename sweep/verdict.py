@@ -51,6 +51,7 @@ class TaskScores(NamedTuple):
     n_blocks: int | None = None
     rates: tuple[tuple[float, ...], ...] | None = None
     scores: Mapping[str, Floats] | None = None
+    which: str = "prefix"  # which blocks freeze_depth freezes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Verdict:
 
     decision: supported, contradicted, equivalent (the cases differ by less than the margin at every depth) or
     inconclusive; descriptive (too few tasks for any test to reject at 5 %); incomplete (points are missing, so no
-    answer); untested (the sweep cannot speak to the rule: one case, one depth, unequal learning rates).
+    answer); untested (the sweep cannot speak to the rule: one case, one depth, unequal learning rates, not a prefix).
     effect_blocks: mean kept depth of the case that the rule keeps most of, less that of the case it keeps fewest of.
     effect_points: what freezing the deepest instead of the shallowest depth gains in accuracy points on the first of
     those cases, less what it gains on the second. Intervals: 95 %; Welch's over tasks (whose values hold the noise of
@@ -153,6 +154,9 @@ def judge(
     missing: what the sweep lacks, a line each; with anything missing there is no answer, unless allow_missing: then
     seeds without a result at some depth and tasks without a whole seed are left out, and the reason says so.
     """
+    other = next((each.which for each in tasks.values() if each.which != "prefix"), None)
+    if other:
+        return Verdict("untested", f"the rule is about the first blocks, and this sweep froze others ({other})")
     known = {task: each for task, each in tasks.items() if each.case in CASES and len(each.depths) > 1}
     whole = {task: _whole_seeds(each) if allow_missing else each for task, each in tasks.items() if len(each.depths)}
     whole = {task: each for task, each in whole.items() if each.accuracy.shape[1] and np.isfinite(each.accuracy).all()}

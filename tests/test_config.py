@@ -1,12 +1,16 @@
 import re
+import shutil
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from sweep import compose as cli
-from sweep import data, models, source
-from sweep.config import Config, check
+from sweep import data, downloads, models, source
+from sweep.config import AbsentError, Config, UserError, check
 
 YAMLS = sorted(str(path.relative_to(cli.CONF)) for path in cli.CONF.rglob("*.yaml"))
 
@@ -21,8 +25,8 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
     check(config)
     if group in ("model", "source", "data"):
         named = getattr(config, group).name
-        known = ("source", "glyphs_latin"), ("model", "timm")
-        assert named == option or (group, option) in known or option.startswith("suite/")
+        known = ("source", "glyphs_latin"), ("source", "self"), ("model", "timm")
+        assert named == option or (group, option) in known or option.startswith(("suite/", "real/"))
         if (group, option) == ("model", "timm"):
             assert config.model.full_name == "timm/tf_efficientnet_lite0"
             return
@@ -39,10 +43,9 @@ def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
 
 
 def test_every_table_entry_has_its_yaml() -> None:
+    others = {"glyphs_latin", "self"}  # recipes of source=pretrain, and a data set that has no YAML of its own
     for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", data.DATASETS)):
-        assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} - {"glyphs_latin"} == set(table) - {
-            "glyphs_latin"
-        }
+        assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} - others == set(table) - others
 
 
 def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
@@ -60,6 +63,77 @@ def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
 def test_settings_that_vary_within_a_task_are_named(standin_source: None) -> None:
     points = cli.points(["data=textures,digits", "epochs=1,2", "freeze_depth=0,1"], multirun=True)
     assert {tuple(each.items()) for each in cli.varied(points)} == {(("epochs", "1"),), (("epochs", "2"),)}
+
+
+def test_a_source_that_varies_is_named_once(standin_source: None) -> None:
+    points = cli.points(["data=textures", "source=glyphs_latin,self", "freeze_depth=1"], multirun=True)
+    assert cli.varied(points) == [{"source": "glyphs_latin"}, {"source": "self"}]
+    points = cli.points(["data=textures", "source.epochs=1,2", "freeze_depth=1"], multirun=True)
+    assert cli.varied(points) == [{"source.epochs": "1"}, {"source.epochs": "2"}]
+
+
+EMBEDDED = {"rule": 240, "batchnorm": 48, "target_size": 54, "surgical": 54, "yosinski": 20, "lpft": 12}
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_experiment_plans_its_points(name: str, standin_source: None) -> None:
+    points = cli.points([f"+experiment={name}"], multirun=True)
+    assert len({point.job for point in points}) >= EMBEDDED[name] - 6, "with nothing frozen, some points share a job"
+    assert len(points) == EMBEDDED[name]
+    assert {point.config.seeds for point in points} == {3}
+
+
+def test_the_rule_experiment_has_six_tasks_of_every_case(standin_source: None) -> None:
+    points = cli.points(["+experiment=rule", "pretrained=true", "freeze_depth=0"], multirun=True)
+    cases = Counter(point.common["case"] for point in points)
+    # the measured ones, of which both are expected to be dissimilar, are not known before the sweep
+    assert cases == {"similar_fewer": 7, "similar_more": 6, "dissimilar": 5, "unknown": 2}
+
+
+def test_absent_data_is_refused_or_left_out_as_asked(
+    standin_source: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["data=textures,image_folder", f"data.root={tmp_path}/none", "freeze_depth=0,1"]
+    with pytest.raises(UserError, match="no such folder"):
+        cli.points([*here[1:], "data=image_folder"], multirun=True)
+    only = ["data=image_folder", *here[1:], "skip_absent=true"]
+    with pytest.raises(UserError, match="skip_absent=true: the data of no point is here"):
+        cli.points(only, multirun=True)
+    line = f"left out, because skip_absent=true: data.root={tmp_path}/none: no such folder"
+    assert capsys.readouterr().err.count(line) == 1
+
+
+def test_wrong_data_is_not_left_out(standin_source: None, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with pytest.raises(UserError, match="one"):
+        cli.points(["data=image_folder", f"data.root={tmp_path}", "skip_absent=true"], multirun=True)
+
+
+def test_the_real_experiment_leaves_out_what_is_not_there(
+    folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of the tasks are here, by the names of CIFAR-10's classes; the source is of four others."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"):
+            (tmp_path / "cifar10" / split / name).mkdir(parents=True)
+            for number in range(2):
+                pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "cifar10" / split / name / f"{number}.png")
+    shutil.copytree(folder_of_images, tmp_path / "rsscn7")
+    monkeypatch.setenv("SWEEP_DATA", str(tmp_path))
+    monkeypatch.setattr(downloads, "_open", absent)
+    points = cli.points(["+experiment=rule_real", "skip_absent=true", "freeze_depth=0", "pretrained=true"], True)
+    assert {point.common["task"] for point in points} == {
+        "cifar_deer_horse", "cifar_automobile_truck", "cifar_dog_ship", "cifar_deer_dog_horse", "cifar_five",
+        "cifar_five_ship", "cifar_six", "rsscn7",
+    }  # fmt: skip
+    told = capsys.readouterr().err
+    assert told.count("left out, because skip_absent=true") == 5, "caltech, fashion, cifar100, svhn, eurosat"
+
+
+def absent(name: str, *_: object) -> None:
+    raise AbsentError(f"{name} is not here")
 
 
 def test_readme_commands_name_real_options() -> None:

@@ -218,6 +218,27 @@ def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> Non
         assert image.size[1] > 1.5 * plain[1], "a second line of panels"
 
 
+def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    near = {"digits": True, "letters": None, "waves": True}
+    more = with_columns(
+        points,
+        case=lambda common: "unknown" if common["task"] != "waves" else "dissimilar",
+        similar=lambda common: near[common["task"]] if common["pretrained"] else None,
+        similarity=lambda common: 0.25 if common["pretrained"] else None,
+    )
+    made = report.build(tmp_path, more)
+    rows = pd.read_csv(tmp_path / "table.csv").groupby("task")[["case", "case_from"]].first()
+    assert rows.loc["digits"].tolist() == ["similar_fewer", "measured"], "10 classes, and the source has 26"
+    assert rows.loc["letters", "case"] == "unknown", "neither declared nor decided"
+    assert rows.loc["waves"].tolist() == ["dissimilar", "declared"]
+    line = "waves is declared dissimilar, and measured similar_fewer (at 0.25 from src)."
+    assert line in made.text
+    assert line in (tmp_path / "report.md").read_text()
+    agreed = with_columns(more, similar=lambda common: None)
+    assert "is declared" not in report.build(tmp_path, agreed).text
+
+
 def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     text = report.build(tmp_path).text

@@ -227,3 +227,12 @@ def test_source_and_task_share_no_class_of_one_data_set() -> None:
     source.check_disjoint(small(), DataConfig("glyphs_digits"))
     with pytest.raises(UserError, match=r"shares the classes C with the task"):
         source.check_disjoint(small(), DataConfig("glyphs_latin", classes=["C", "Y"]))
+
+
+def test_the_tasks_own_classes_and_splits_are_the_selffer_control() -> None:
+    same = DataConfig("glyphs_latin", classes=["A", "B", "C"])
+    own = SourceConfig(data=DataConfig("glyphs_latin", classes=["A", "B", "C"]))
+    source.check_disjoint(own, same)
+    for other in ({"seed": 1}, {"val_fraction": 0.3}):
+        with pytest.raises(UserError, match="or the very same classes and splits"):
+            source.check_disjoint(own, DataConfig("glyphs_latin", classes=["A", "B", "C"], **other))  # type: ignore[arg-type]

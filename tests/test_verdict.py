@@ -123,6 +123,9 @@ def test_what_cannot_speak_to_the_rule_is_untested() -> None:
     assert verdict.judge({}).decision == "untested"
     one_depth = {name: TaskScores(each.case, each.depths[:1], each.accuracy[:1]) for name, each in RULE.items()}
     assert verdict.judge(one_depth).decision == "untested"
+    judged = verdict.judge({name: each._replace(which="suffix") for name, each in RULE.items()})
+    assert (judged.decision, judged.kept_depth) == ("untested", {})
+    assert "froze others (suffix)" in judged.reason
 
 
 def test_unequal_learning_rates_are_refused() -> None:

@@ -1,0 +1,113 @@
+"""Write the tables of benchmarks/README.md from benchmarks/results/*.json.
+
+python -m benchmarks.table
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.cases import CASES
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- tables: python -m benchmarks.table -->", "<!-- end of tables -->"
+
+
+def main() -> None:
+    """Replace what lies between the two marks."""
+    page = HERE / "README.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}")
+    print(tables())
+
+
+def tables() -> str:
+    """Return all tables for which there are results."""
+    parts = ["### Against the plain loop", "", table([_case(name) for name in CASES if _read(name)])]
+    if rows := _read("frameworks"):
+        parts += ["", "### Against what users would pick instead", "", table([_framework(row) for row in rows])]
+    if rows := _read("overhead"):
+        parts += ["", "### Beside training", "", table([_overhead(row) for row in rows])]
+    if rows := _read("growth"):
+        parts += ["", "### Growth", "", table([_growth(row) for row in rows])]
+    if rows := _read("suffixes-cpu"):
+        parts += ["", "### Deeper suffixes of several members, one step", "", table([_suffix(row) for row in rows])]
+    return "\n".join(parts)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _read(name: str) -> Any:
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _case(name: str) -> dict[str, str]:
+    found = _read(name)
+    ratio, spread = found["ratio"], found["spread"]
+    if name == "members":  # the target is a time, not a speed
+        ratio, spread = 1 / ratio, [1 / spread[1], 1 / spread[0]]
+    peak, accuracy = (
+        {side: max(run[key] for run in found["runs"][side]) for side in ("plain", "ours")}
+        for key in ("peak_mb", "accuracy")
+    )
+    return {
+        "case": found["case"] + ("" if found["epochs"] == 10 else f", {found['epochs']} epochs"),
+        "plain s": f"{found['plain_seconds']:.2f}",
+        "ours s": f"{found['ours_seconds']:.2f}",
+        "floor s": f"{found['floor_seconds']:.2f}",
+        "ratio (lowest, highest)": f"**{ratio:.1f}** ({spread[0]:.1f}, {spread[1]:.1f})",
+        "target": found["target"] or "-",
+        "accuracy plain, ours %": f"{100 * accuracy['plain']:.1f}, {100 * accuracy['ours']:.1f}",
+        "peak MB": f"{peak['plain']:.0f}, {peak['ours']:.0f}",
+    }
+
+
+def _framework(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "what": row["what"],
+        "head only s": f"{row['head']['seconds']:.2f}",
+        "ours is faster": f"{row['head']['ratio']:.1f} x",
+        "depth 4 s": f"{row['depth4']['seconds']:.2f}",
+        "ours is faster ": f"{row['depth4']['ratio']:.1f} x",
+        "accuracy head, depth 4 %": f"{100 * row['head']['accuracy']:.1f}, {100 * row['depth4']['accuracy']:.1f}",
+    }
+
+
+def _overhead(row: dict[str, Any]) -> dict[str, str]:
+    spread = row.get("spread")
+    return {
+        "what": row["what"],
+        "median": f"{row['median']:.2f}",
+        "lowest, highest": f"{spread[0]:.2f}, {spread[1]:.2f}" if spread else "-",
+        "target": row["target"],
+    }
+
+
+def _growth(row: dict[str, Any]) -> dict[str, str]:
+    pairs = zip(row["n"], row["seconds"], strict=True)
+    return {
+        "axis": row["axis"],
+        "seconds": ", ".join(f"{n}: {seconds:.2f}" for n, seconds in pairs),
+        "slope": f"{row['slope']:.2f}",
+    }
+
+
+def _suffix(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "depth": str(row["depth"]),
+        "batch": str(row["batch"]),
+        "members": str(row["members"]),
+        "one after another ms": f"{1000 * row['sequential']:.0f}",
+        "vmap ms": f"{1000 * row['together']:.0f}",
+        "vmap is faster": f"{row['sequential'] / row['together']:.2f} x",
+    }
+
+
+if __name__ == "__main__":
+    main()
