@@ -72,7 +72,7 @@ def test_a_source_that_varies_is_named_once(standin_source: None) -> None:
     assert cli.varied(points) == [{"source.epochs": "1"}, {"source.epochs": "2"}]
 
 
-EMBEDDED = {"rule": 240, "batchnorm": 48, "target_size": 54, "surgical": 54, "yosinski": 20, "lpft": 12}
+EMBEDDED = {"rule": 240, "batchnorm": 24, "target_size": 54, "surgical": 54, "yosinski": 20, "lpft": 12}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
