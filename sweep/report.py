@@ -495,10 +495,10 @@ def _draw_scores(axes: Any, variant: Variant, tasks: list[str]) -> None:
         axis.set_axis_on()
         for place, name in enumerate(names):
             score = each.scores.get(name)
-            if score is None or not np.isfinite(score).any():
+            if score is None or np.isfinite(score).sum() < 2:  # of one depth alone, there is no curve
                 continue
             low, high = np.nanmin(score), np.nanmax(score)
-            scaled = (score - low) / (high - low) if high > low else np.full(len(score), 0.5)
+            scaled = (score - low) / (high - low) if high > low else np.where(np.isfinite(score), 0.5, np.nan)
             axis.plot(each.depths, scaled, marker="v^<>dPXph8"[place % 10], markersize=5, linewidth=1, label=name)
         axis.set_xlim(-0.4, (each.n_blocks or each.depths[-1]) + 0.4)
         axis.set_xticks(each.depths)

@@ -387,9 +387,10 @@ def _class_contrast(tasks: Mapping[str, TaskScores], kept: Mapping[str, int]) ->
 def regrets(tasks: Mapping[str, TaskScores]) -> dict[str, dict[str, float | None]]:
     """Return, per task, the accuracy points lost against its best depth by each way to choose a depth.
 
-    Ways: those below and the tasks' scores (the depth with the highest). constant: one depth for all tasks, the best
-    on the mean of the other tasks, of equals the deepest; depths are matched by their share of the blocks. The best
-    depth is that of the same test means: noise adds to all regrets. None: that depth was not tried, or one task only.
+    Ways: those below and the tasks' scores (of the depths that have one, that with the highest). constant: one depth
+    for all tasks, the best on the mean of the other tasks, of equals the deepest; depths are matched by their share of
+    the blocks. The best depth is that of the same test means: noise adds to all regrets. None: that depth was not
+    tried, or one task only.
     """
     lost = {}
     for task, each in tasks.items():
@@ -399,7 +400,9 @@ def regrets(tasks: Mapping[str, TaskScores]) -> dict[str, dict[str, float | None
     at_share = {  # (shares,): at the nearest depth tried, the shallower of two
         task: np.array([lost[task][_nearest(each, share)] for share in shares]) for task, each in tasks.items()
     }
-    names = list(dict.fromkeys(name for each in tasks.values() for name in each.scores or {}))
+    names = dict.fromkeys(name for each in tasks.values() for name in each.scores or {})
+    # corrected for the number of classes, a score ranks a task's depths as before
+    names = {name: None for name in names if not name.endswith("_corrected")}
     found: dict[str, dict[str, float | None]] = {}
     for task, each in tasks.items():
         others = [at_share[other] for other in tasks if other != task]
@@ -411,8 +414,9 @@ def regrets(tasks: Mapping[str, TaskScores]) -> dict[str, dict[str, float | None
         }
         for name in names:
             score = (each.scores or {}).get(name)
-            usable = score is not None and np.isfinite(score).all()
-            places[name] = int(np.argmax(score)) if score is not None and usable else None
+            # Images themselves have no score, so depth 0 is never chosen by one; of one depth alone, nothing is.
+            usable = score is not None and np.isfinite(score).sum() > 1
+            places[name] = int(np.nanargmax(score)) if score is not None and usable else None
         found[task] = {name: None if place is None else float(lost[task][place]) for name, place in places.items()}
     return found
 

@@ -233,17 +233,28 @@ def test_class_counts_are_compared_within_the_same_images() -> None:
 
 def test_regret_is_the_loss_against_the_best_depth() -> None:
     scores = {"a": [0.0, 1.0, 2.0], "b": [2.0, 1.0, 0.0], "c": [np.nan, 1.0, 0.0]}
-    tasks = {name: each._replace(n_blocks=4, scores={"leep": np.array(scores[name])}) for name, each in RULE.items()}
+    tasks = {
+        name: each._replace(
+            n_blocks=4,
+            scores={
+                "knn": np.array(scores[name]),
+                "knn_corrected": np.zeros(3),
+                "leep": np.array([np.nan, np.nan, 1.0]),
+            },
+        )
+        for name, each in RULE.items()
+    }
     judged = verdict.judge(tasks)
     # a: .5 .6 .7, b: .5 .6 .5, c: .7 .6 .5 at depths 0, 2, 4; the best constant is the others', the deepest of equals
     expected = {
-        "a": {"rule": 0, "constant": 10, "depth 0": 20, "head only": 0, "leep": 0},
-        "b": {"rule": 0, "constant": 10, "depth 0": 10, "head only": 10, "leep": 10},
-        "c": {"rule": 0, "constant": 20, "depth 0": 0, "head only": 20, "leep": None},
+        "a": {"rule": 0, "constant": 10, "depth 0": 20, "head only": 0, "knn": 0, "leep": None},
+        "b": {"rule": 0, "constant": 10, "depth 0": 10, "head only": 10, "knn": 10, "leep": None},
+        "c": {"rule": 0, "constant": 20, "depth 0": 0, "head only": 20, "knn": 10, "leep": None},
     }
     for name, row in expected.items():
         assert judged.regret[name] == pytest.approx(row), name
     assert judged.mean_regret["depth 0"] == pytest.approx(10)
+    assert judged.mean_regret["knn"] == pytest.approx(20 / 3)
     assert judged.mean_regret["leep"] is None
     assert verdict.judge(RULE).mean_regret["head only"] is None, "whether the deepest is the head only is not known"
 
