@@ -350,7 +350,7 @@ def _markdown(
         "seeds": ", ".join(map(str, sorted(rows["seed"].unique()))),
         "device": first["device"],
         "versions": first["versions"],
-        "code": first["git_commit"],
+        "code": "an installed package" if pd.isna(first["git_commit"]) else first["git_commit"],
     }
     for column, usual in USUAL.items():
         values = [str(value) for value in rows[column].dropna().unique()] if column in rows else []
@@ -421,7 +421,7 @@ def _figure(variant: Variant, path: Path) -> None:
 
     whole = variant.summary
     tasks = list(whole["task"].unique())
-    scored = any(each.scores for each in variant.tasks.values())
+    scored = any(_curves(each) for each in variant.tasks.values())
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines * (1 + scored)), layout="constrained")
@@ -481,6 +481,11 @@ def _figure(variant: Variant, path: Path) -> None:
     _replace(path, lambda target: figure.savefig(target, format="png", dpi=150, metadata={"Software": None}))
 
 
+def _curves(task: verdict.TaskScores) -> dict[str, Any]:
+    """Return the scores that make a curve: of one depth, or of two scaled to 0 and 1, there is nothing to see."""
+    return {name: score for name, score in (task.scores or {}).items() if np.isfinite(score).sum() > 2}
+
+
 def _draw_scores(axes: Any, variant: Variant, tasks: list[str]) -> None:
     """Draw each task's transferability scores over depth, each scaled to 0..1: only where it peaks can be compared.
 
@@ -490,12 +495,13 @@ def _draw_scores(axes: Any, variant: Variant, tasks: list[str]) -> None:
     names = [name for name in named if f"{name}_corrected" not in named]
     for axis, task in zip(axes.flat, tasks, strict=False):
         each = variant.tasks.get(task)
-        if each is None or not each.scores:
+        curves = _curves(each) if each else {}
+        if each is None or not curves:
             continue
         axis.set_axis_on()
         for place, name in enumerate(names):
-            score = each.scores.get(name)
-            if score is None or np.isfinite(score).sum() < 2:  # of one depth alone, there is no curve
+            score = curves.get(name)
+            if score is None:
                 continue
             low, high = np.nanmin(score), np.nanmax(score)
             scaled = (score - low) / (high - low) if high > low else np.where(np.isfinite(score), 0.5, np.nan)

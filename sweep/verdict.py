@@ -528,8 +528,9 @@ def _order(cases: Sequence[str], groups: Sequence[Floats]) -> str:
     steps = np.diff(means)
     if not steps.any():
         return f"the same kept depth in every case: {shown}"
+    tied = "" if steps.all() else ", with a tie"
     if (steps >= 0).all():
-        return f"in the rule's order: {shown}"
+        return f"in the rule's order{tied}: {shown}"
     if (steps <= 0).all():
-        return f"in the reverse of the rule's order: {shown}"
+        return f"in the reverse of the rule's order{tied}: {shown}"
     return f"not in the rule's order: {shown}"

@@ -216,6 +216,10 @@ def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> Non
     with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
         assert image.size[0] == plain[0]
         assert image.size[1] > 1.5 * plain[1], "a second line of panels"
+    two = with_columns(points, score_leep=lambda common: common["freeze_depth"] if common["freeze_depth"] else None)
+    report.build(tmp_path, two)
+    with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
+        assert image.size == plain, "two scores make no curve"
 
 
 def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_one_task_per_case_is_descriptive_whatever_it_shows() -> None:
         assert judged.decision == "descriptive"
         assert judged.reason.startswith(words)
         assert "too few tasks to test (the smallest p that 3 tasks can give is 0.17)" in judged.reason
+    tied = verdict.judge(RULE | {"b": RULE["a"]._replace(case="similar_more")})
+    assert tied.reason.startswith("in the rule's order, with a tie: similar_fewer 4, similar_more 4, dissimilar 0")
     judged = verdict.judge(RULE)
     assert judged.kept_depth == {"a": 4, "b": 2, "c": 0}
     assert (judged.effect_blocks, judged.p_value) == (4, pytest.approx(1 / 6))
