@@ -290,8 +290,8 @@ def _rate(dtype: torch.dtype) -> float:
     return best
 
 
-def _floor(case: str, options: argparse.Namespace) -> float:
-    """Return the FLOPs that our way of doing it cannot avoid: prefix once, suffix forward and backward per epoch."""
+def block_flops() -> list[int]:
+    """Return the FLOPs of one image's forward pass through each block of ResNet-18 at 32 pixels, and the head."""
     from sweep import models
     from sweep.config import Unit
 
@@ -303,14 +303,23 @@ def _floor(case: str, options: argparse.Namespace) -> float:
         for part in [*blocks, head]:
             with FlopCounterMode(display=False) as counter:
                 x = part(x)
-            each.append(counter.get_total_flops() // 2)  # one image, forward
+            each.append(counter.get_total_flops() // 2)
+    return each
+
+
+def step_flops(each: list[int], depth: int) -> int:
+    """Return the FLOPs of training one image: backward costs twice the forward, but no gradient for what is frozen."""
+    return 3 * sum(each[depth:]) - each[depth]
+
+
+def _floor(case: str, options: argparse.Namespace) -> float:
+    """Return the FLOPs that our way of doing it cannot avoid: prefix once, suffix forward and backward per epoch."""
+    each = block_flops()
 
     def at(depth: int) -> float:
         prefix, suffix = sum(each[:depth]), sum(each[depth:])
         once = prefix * (options.images + options.test) if case not in ("head-warm", "members") else 0
-        # Backward costs twice the forward, less the gradient to the input of what is trained first.
-        step = 3 * suffix - each[depth]
-        return once + options.epochs * (step * options.images + suffix * options.test)
+        return once + options.epochs * (step_flops(each, depth) * options.images + suffix * options.test)
 
     if case == "grid":  # pretrained: one prefix for all depths and seeds; random: one for each seed
         images, steps = options.images + options.test, sum(at(depth) for depth in range(6))

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks import plain
-from benchmarks.cases import BATCH, BLOCKS, LR
+from benchmarks.cases import BATCH, BLOCKS, LR, block_flops, step_flops
 from sweep import compose, data, models, record, run
 from sweep.run import Point
 
@@ -83,7 +83,7 @@ def main() -> None:
             )
             for split in (task.train, task.test)
         )
-        rows = []
+        rows, each = [], block_flops()
         for depth in range(6):
             network = models.build("resnet18", weights, CLASSES, 32, head_seed=0).to(device)
             names = [name for block in BLOCKS[:depth] for name in block]
@@ -91,7 +91,9 @@ def main() -> None:
             row = {"depth": depth, "plain_s_per_epoch": loop.seconds / options.epochs}
             for precision in ("fp32", "bf16"):
                 seconds, found = ours(f"{precision}-{depth}", f"freeze_depth={depth}", f"precision={precision}")
-                row[f"ours_{precision}_s_per_epoch"] = found[0][0].seconds_per_epoch
+                epoch = found[0][0].seconds_per_epoch or float("nan")
+                row[f"ours_{precision}_s_per_epoch"] = epoch
+                row[f"ours_{precision}_tflops"] = step_flops(each, depth) * options.images / epoch / 1e12
                 row[f"ours_{precision}_s_in_all"] = seconds
             rows.append(row)
             print(row, flush=True)
