@@ -24,7 +24,9 @@ from sweep.run import Point
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> None:
     """Run one point. Its failure is a record, not an exception, so every launcher treats it alike."""
-    point = run.plan(compose.to_config(cfg))
+    point = compose.plan(compose.to_config(cfg))
+    if point is None:  # Hydra launches also what skip_absent leaves out
+        return
     if progress.current:
         progress.current.begin(point)
     outcome = run.run_point(point, _root(point.config))

@@ -1,5 +1,6 @@
 """Command line to checked points. Hydra composes; every wrong input becomes one line, before anything is loaded."""
 
+import dataclasses
 import functools
 import re
 import sys
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweep import config as settings
 from sweep import data, run
-from sweep.config import AbsentError, Config, UserError
+from sweep.config import AbsentError, Config, DataConfig, UserError
 from sweep.run import Point
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -45,7 +46,7 @@ def points(overrides: Sequence[str], multirun: bool, config_dir: str | None = No
     hydra = Hydra.create_main_hydra2(task_name="sweep", config_search_path=path)
     try:
         configs = [to_config(_compose(hydra, each)) for each in expand(hydra, overrides, multirun)]
-        made = [point for point in map(_plan, configs) if point]
+        made = [point for point in map(plan, configs) if point]
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -73,22 +74,26 @@ def expand(hydra: Hydra, overrides: Sequence[str], multirun: bool) -> list[list[
     return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
 
 
-def _plan(config: Config) -> Point | None:
+def plan(config: Config) -> Point | None:
     """Return the point; None if its data is not here and the user has asked to leave such points out."""
-    try:
-        if config.skip_absent and config.data.name in data.DATASETS:
-            data.DATASETS[config.data.name].fetch(config.data)
-        return run.plan(config)
-    except AbsentError as error:
-        if not config.skip_absent:
-            raise
-        _tell(f"left out, because skip_absent=true: {error}")
+    if config.skip_absent and _absent(config.data.name, config.data.root):
         return None
+    return run.plan(config)
 
 
 @functools.cache
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # once, however many points it is true of
+def _absent(name: str, root: str | None) -> bool:
+    """Return whether this data is not here and cannot be had, and say so once, however many points it is true of."""
+    try:
+        if name in data.DATASETS:
+            data.DATASETS[name].fetch(DataConfig(name, root))
+            data.DATASETS[name].classes(DataConfig(name, root))
+    except AbsentError as error:
+        print(f"left out, because skip_absent=true: {error}", file=sys.stderr, flush=True)
+        return True
+    except UserError:
+        pass  # of the whole config, it may be right; if not, plan() says why
+    return False
 
 
 def _compose(hydra: Hydra, overrides: list[str]) -> DictConfig:
@@ -101,6 +106,11 @@ def _compose(hydra: Hydra, overrides: list[str]) -> DictConfig:
 def to_config(cfg: DictConfig) -> Config:
     made = OmegaConf.to_object(cfg)
     assert isinstance(made, Config), "the schema in the defaults list makes it one"
+    known = dict(_flat(dataclasses.asdict(made)))
+    given: Any = OmegaConf.to_container(cfg)
+    for key, _ in _flat(given):  # +key=value adds what no dataclass has
+        if key not in known:
+            raise UserError(_unknown_setting(key))
     return made
 
 
