@@ -296,9 +296,10 @@ def check(config: Config) -> None:
             f"data.limit_train={config.data.limit_train}: data.per_class={config.data.per_class} is set too, perhaps "
             "by the data set's YAML; add data.per_class=null"
         )
-    if not 0 <= config.data.val_fraction < 1 or not 0 < config.data.test_fraction < 1:
-        shares = f"data.val_fraction={config.data.val_fraction}, data.test_fraction={config.data.test_fraction}"
-        raise UserError(f"{shares}: use shares between 0 and 1, such as 0.2")
+    if not 0 <= config.data.val_fraction < 1:
+        raise UserError(f"data.val_fraction={config.data.val_fraction}: use a share from 0 to below 1, such as 0.2")
+    if not 0 < config.data.test_fraction < 1:
+        raise UserError(f"data.test_fraction={config.data.test_fraction}: use a share between 0 and 1, such as 0.2")
     if config.data.val_fraction == 0 and len(config.lr_list) > 1:
         raise UserError(
             f"data.val_fraction=0: without validation images no learning rate can be chosen of {config.lr_list}; "

@@ -93,7 +93,8 @@ def check(config: DataConfig) -> None:
         raise UserError(f"data.image_column, data.label_column: data={config.name} has no columns; add data=parquet")
     names = classes(config)
     if len(names) < 2:
-        raise UserError(f"data={config.name}: only one class ({', '.join(names)}); at least two are needed")
+        where = f"data={config.name}" if config.root is None else f"data.root={config.root}"
+        raise UserError(f"{where}: only one class ({', '.join(names)}); at least two are needed")
     if config.limit_train is not None and config.limit_train < len(names):
         raise UserError(
             f"data.limit_train={config.limit_train}: {len(names)} classes need at least one image each; "
@@ -299,7 +300,7 @@ def subsample(config: DataConfig, labels: Labels, seed: int, classes: tuple[str,
     elif config.limit_train is not None:
         if config.limit_train > len(labels):
             raise UserError(
-                f"data.limit_train={config.limit_train}: {config.name} has {len(labels)} training images after "
+                f"data.limit_train={config.limit_train}: {label(config)} has {len(labels)} training images after "
                 f"the validation split; use {len(labels)} or fewer, or null for all"
             )
         quota = _shares(counts, config.limit_train)
@@ -453,6 +454,8 @@ def _listing(root: str | None) -> _Listing:
     if not root:
         raise UserError(f"data.root is not set: data=image_folder needs data.root=path/to/images ({layout})")
     folder = Path(root).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"data.root={root}: is a file, not a folder; use a folder that holds {layout}")
     if not folder.is_dir():
         raise AbsentError(f"data.root={root}: no such folder; it must hold {layout}")
     if (folder / "train").is_dir() != (folder / "test").is_dir():
@@ -465,8 +468,12 @@ def _listing(root: str | None) -> _Listing:
         raise UserError(f"data.root={root}: no class folders; use {layout}")
     for split, found in names.items():
         if found != classes:
-            differing = sorted(set(found) ^ set(classes))
-            raise UserError(f"data.root={root}: {split}/ and train/ differ in classes: {', '.join(differing[:5])}")
+            only = [
+                (name, sorted(set(one) - set(two)))
+                for name, one, two in (("train", classes, found), (split, found, classes))
+            ]
+            lacks = " and ".join(f"only {name}/ has {', '.join(extra[:5])}" for name, extra in only if extra)
+            raise UserError(f"data.root={root}: {split}/ and train/ differ in classes: {lacks}")
     files = {
         split: [(file, label) for label, name in enumerate(classes) for file in _images_below(path / name)]
         for split, path in splits.items()

@@ -61,12 +61,18 @@ def listing(root: str | None, image_column: str | None, label_column: str | None
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise UserError(f"data.root={root}: column {label} is {kind}; labels are integers or strings")
     values = {file: pq.read_table(file, columns=[label]).column(0).to_pylist() for file in every}
+    if not any(values.values()):
+        raise UserError(f"data.root={root}: no rows in {', '.join(file.name for file in every[:3])}")
     names = _names(schemas[0], label)
     classes, place = _classes(names, values)
     for file, column in values.items():
         for row, value in enumerate(column):
             if value not in place:
-                allowed = f"0..{len(classes) - 1} ({classes[0]}..{classes[-1]})" if names else "never empty"
+                allowed = (
+                    f"0..{len(classes) - 1} ({classes[0]}..{classes[-1]})"
+                    if names
+                    else "numbers from 0 or strings, never empty"
+                )
                 raise UserError(f"data.root={root}: {file.name} row {row} has {label} {value}; labels are {allowed}")
     labels = {
         split: np.array([place[value] for file in group for value in values[file]], dtype=np.int64)
@@ -149,6 +155,7 @@ def _names(schema: pa.Schema, label: str) -> list[str] | None:
 def _classes(names: list[str] | None, values: dict[Path, list[Any]]) -> tuple[tuple[str, ...], dict[Any, int]]:
     """Return the classes, and the number of each label: its place in the names, or, without names, in sorted order."""
     seen = {value for column in values.values() for value in column if value is not None}
+    seen = {value for value in seen if isinstance(value, str) or value >= 0}
     if names and not any(isinstance(value, str) for value in seen):
         return tuple(names), {number: number for number in range(len(names))}
     ordered = sorted(seen)

@@ -157,13 +157,23 @@ def _normalization(config: Config, src: Source) -> str:
 
 
 def fetch(points: Sequence[Point]) -> None:
-    """Have the data and the weights of these points on this machine before the first of them trains."""
+    """Have the data and the weights of these points on this machine, and every image read, before the first trains.
+
+    raises: UserError for what cannot be had or read, and for more training images than there are.
+    """
     fetched = set()  # to look whether a download is whole means to read all of it
+    read = set()
     for point in points:
         task = point.config.data
         if (task.name, task.root) not in fetched:
             data.DATASETS[task.name].fetch(task)
             fetched.add((task.name, task.root))
+        if repr(task) not in read:
+            assert task.image_size is not None, "plan() resolves it"
+            found = data.load(task, task.image_size, point.config.cache.max_gb)
+            data.subsample(task, found.train.labels, 0, found.classes)
+            read.add(repr(task))
+    for point in points:
         if point.config.pretrained:
             _source_weights(point.source, _device(point.config.device))
 

@@ -67,6 +67,8 @@ class Group:
                 _verified.add(final)
         finally:
             self._clean()
+            with suppress(OSError):  # it is empty only if nothing could be made
+                self.folder.rmdir()
 
     def _clean(self) -> None:
         for path in self.folder.glob("*.tmp"):

@@ -150,7 +150,7 @@ def test_wrong_folders_are_refused_before_any_image_is_read(folder_of_images: Pa
         (tmp_path / "nowhere", "no such folder"),
         (empty, r"no images in .*cat; add some"),
         (one_sided, "has train/ but no test/"),
-        (differing, "differ in classes: dog"),
+        (differing, "test/ and train/ differ in classes: only train/ has dog"),
         (folder_of_images / "cat", "no class folders"),
     ):
         with pytest.raises(UserError, match=message):

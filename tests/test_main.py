@@ -79,19 +79,45 @@ def test_sweep_resume_and_report(standin_source: None, tmp_path: Path) -> None:
     assert files(root)["table.csv"] == (root / "table.csv").read_bytes()
 
 
-def test_failed_points_leave_the_others_alone(standin_source: None, tmp_path: Path, folder_of_images: Path) -> None:
-    (folder_of_images / "cat" / "00.jpg").write_bytes(b"")
-    arguments = ["-m", f"data.root={folder_of_images}", "data.per_class=null", "data=image_folder", *SMALL[2:]]
+def test_every_image_is_read_before_the_first_point_trains(
+    standin_source: None, tmp_path: Path, folder_of_images: Path
+) -> None:
+    broken = folder_of_images / "cat" / "00.jpg"
+    content = broken.read_bytes()
+    broken.write_bytes(b"")
+    folder = [f"data.root={folder_of_images}", "data.per_class=null", "data=image_folder", *SMALL[2:]]
+    done = sweep(tmp_path, "-m", *folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: data.root={folder_of_images}: 1 unreadable image(s)")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+    broken.write_bytes(content)
+    many = sweep(tmp_path, "-m", *folder, "data.limit_train=17")
+    assert many.returncode == 2
+    assert "data.limit_train=17: photos has 16 training images" in many.stderr
+    assert not (tmp_path / "outputs").exists()
+    mended = sweep(tmp_path, "-m", *folder)
+    assert mended.returncode == 0, mended.stdout
+
+
+def test_failed_points_leave_the_others_alone(standin_source: None, tmp_path: Path) -> None:
+    arguments = ["-m", *SMALL[:5], "freeze_depth=4,5"]
+    first = sweep(tmp_path, *arguments)
+    assert first.returncode == 0, first.stderr
+    kept = tmp_path / "outputs/sweep/jobs"
+    broken = next(kept.glob("*depth4*"))
+    (broken / "seed-0.json").unlink()
+    (broken / "seed-0.json").mkdir()  # the record cannot be written
     done = sweep(tmp_path, *arguments)
     assert done.returncode == 1
-    assert "FAILED: data.root=" in done.stdout
+    assert "FAILED: " in done.stdout
     assert "Missing:" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     rows = pd.read_csv(tmp_path / "outputs/sweep/table.csv")
-    assert rows["status"].tolist() == ["failed", "failed"]
-    assert rows["error"].str.contains("00.jpg").all()
+    assert rows["status"].tolist() == ["failed", "ok"]
 
-    (folder_of_images / "cat" / "00.jpg").unlink()
+    (broken / "seed-0.json").rmdir()
     mended = sweep(tmp_path, *arguments)
     assert mended.returncode == 0, mended.stdout
     assert "failed" not in (tmp_path / "outputs/sweep/table.csv").read_text()
@@ -119,6 +145,8 @@ def test_diverged_point_makes_the_exit_code_true(standin_source: None, tmp_path:
         (["pretrained=maybe"], "pretrained=maybe: use true or false"),
         (["data=3"], "string"),
         (["modle=resnet18"], "modle: no such setting; did you mean model?"),
+        (["+epoch=10"], "epoch: no such setting; did you mean epochs?"),
+        (["+data.limit=2"], "data.limit: no such setting; did you mean data.limit_train?"),
         (["freeze=blok"], "freeze=blok: unknown; use one of block, stage; did you mean block?"),
         (["data.root=photos"], "data.root=photos: data=glyphs_digits reads no files; add data=image_folder"),
         (["-m", "seeds=1,2"], "6 points, of which some are the same"),
@@ -153,7 +181,7 @@ WRONG_FILES = [
     ("resnet18.safetensors", ["data.root=empty"], 2, "data.root=empty: no images in empty/wolf; add some"),
     ("resnet18.safetensors", ["data.root=one"], 2, "only one class (cat); at least two are needed"),
     ("resnet18.safetensors", ["data=parquet", "data.root=far.parquet"], 2, "far.parquet row 2 has label 9; labels are"),
-    ("resnet18.safetensors", ["data.root=cut"], 1, "1 unreadable image(s), repair or remove them: cut/cat/00.jpg"),
+    ("resnet18.safetensors", ["data.root=cut"], 2, "1 unreadable image(s), repair or remove them: cut/cat/00.jpg"),
 ]
 
 
@@ -233,6 +261,19 @@ def test_help_reads_like_documentation(tmp_path: Path) -> None:
     for word in ("usage:", "examples", "model: ", "resnet18", "freeze_depth: 0", "data.root=my/photos", "sweep.report"):
         assert word in done.stdout, word
     assert "Powered by Hydra" not in done.stdout
+
+
+def test_absent_data_is_left_out_only_if_asked(standin_source: None, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "far.yaml").write_text("name: image_folder\nroot: far\n")
+    arguments = ["--config-dir", "mine", "-m", "data=textures,far", *SMALL[1:]]
+    refused = sweep(tmp_path, *arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: data.root=far: no such folder")
+    done = sweep(tmp_path, *arguments, "skip_absent=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("left out, because skip_absent=true: data.root=far: no such folder") == 1
+    assert set(pd.read_csv(tmp_path / "outputs/sweep/table.csv")["task"]) == {"textures"}
 
 
 def test_own_yaml_in_a_config_dir(standin_source: None, tmp_path: Path) -> None:

@@ -105,7 +105,12 @@ def test_unreadable_images_are_named_by_file_and_row(rows: Any, tmp_path: Path) 
     [
         ([0, 1, 2], ["cat", "dog"], ("image", "label"), r"x.parquet row 2 has label 2; labels are 0..1 \(cat..dog\)"),
         ([0, 1, -1], ["cat", "dog"], ("image", "label"), r"x.parquet row 2 has label -1"),
-        ([0, 1, None], None, ("image", "label"), r"x.parquet row 2 has label None; labels are never empty"),
+        (
+            [0, 1, None],
+            None,
+            ("image", "label"),
+            r"x.parquet row 2 has label None; labels are numbers from 0 or strings, never empty",
+        ),
         ([0, 0, 1], ["a", "b", "c"], ("image", "label"), r"train has no image of class c"),
         ([0.0, 1.0, 1.0], None, ("image", "label"), r"column label is double; labels are integers or strings"),
         ([0, 1, 1], None, ("photo", "label"), r"no column image or img; give data.image_column, one of photo, label"),
