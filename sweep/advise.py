@@ -140,7 +140,7 @@ def at(point: Point, depth: int, epochs: int) -> Point:
 def _train(point: Point, root: Path) -> Arm | None:
     """Return what training the point showed; None if it failed or diverged, which is said."""
     outcome = run.run_point(point, root)
-    place = f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen, {point.config.epochs} epochs"
+    place = f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen, {_epochs(point.config.epochs)}"
     if outcome.error:
         print(f"  {place}  FAILED: {outcome.error}", flush=True)
         return None
@@ -159,6 +159,10 @@ def _train(point: Point, root: Path) -> Arm | None:
         float(np.mean([member.test_accuracy for member in members])),
         None if first.similarity is None else (first.similarity, first.similar),
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" + "s" * (count != 1)
 
 
 def rungs(arms: int, epochs: int) -> list[tuple[int, int]]:
@@ -193,14 +197,16 @@ def halve(
             alive = sorted(alive, key=lambda depth: (-found[depth].accuracy.mean(), -depth))[:count]
             estimate = sum(needed[depth] * length for depth in alive)
             if estimate > left():
-                notes.append(f"out of time: {count} depths for {length} epochs would have taken {estimate:.0f} s more")
+                notes.append(
+                    f"out of time: {count} depths for {_epochs(length)} would have taken {estimate:.0f} s more"
+                )
                 break
-        print(f"{len(alive)} depths, {length} epochs:", flush=True)
+        print(f"{len(alive)} depths, {_epochs(length)}:", flush=True)
         announce(alive, length)
         for depth in sorted(alive, reverse=True):
             if left() <= 0 and found:
                 skipped = [each for each in sorted(alive) if each <= depth]
-                notes.append(f"out of time before {length} epochs of {', '.join(map(str, skipped))} frozen")
+                notes.append(f"out of time before {_epochs(length)} of {', '.join(map(str, skipped))} frozen")
                 break
             start = time.monotonic()
             arm = train(depth, length)
@@ -280,7 +286,9 @@ class Advice:
     def text(self, overrides: Sequence[str], notes: Sequence[str], point: Point) -> str:
         """Return what the terminal shows."""
         chosen = self.arms[self.depth]
-        among = f"trained for {chosen.epochs} epochs ({', '.join(map(str, self.last))})"
+        among = f"trained for {_epochs(chosen.epochs)} ({', '.join(map(str, self.last))})"
+        untried = len(self.arms) < len(self.scores)
+        models = len(point.config.seed_list), len(point.config.lr_list)
         interval = f"95 % interval {self.low} to {self.high}, among the depths {among}"
         settings = [each for each in overrides if not each.startswith("name=")]
         settings += ["pretrained=true", f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
@@ -289,12 +297,14 @@ class Advice:
                 "",
                 tabulate(self.rows(point.config.epochs), headers="keys", disable_numparse=True, stralign="right"),
                 "",
-                f"Keep {self.depth} of {len(self.scores) - 1} blocks frozen "
+                *(f"Note: {note}." for note in notes),
+                f"{'Of the depths that were trained, keep' if untried else 'Keep'} "
+                f"{self.depth} of {len(self.scores) - 1} blocks frozen "
                 f"({interval if len(self.last) > 1 else 'no interval: the only depth ' + among}).",
-                f"Expected accuracy after {chosen.epochs} epochs: {100 * chosen.test_accuracy:.1f} % "
+                f"Expected accuracy after {_epochs(chosen.epochs)}: {100 * chosen.test_accuracy:.1f} % "
                 "(test images, read for this depth alone).",
                 f"Validation: ± is 95 %, over {chosen.n_val} images; depths dropped early have had fewer epochs.",
-                *(f"Note: {note}." for note in notes),
+                f"Seconds are of one model; the command below trains {models[0]} seeds x {models[1]} learning rates.",
                 self.rule,
                 "",
                 "Train and export it:",

@@ -59,7 +59,7 @@ def test_halving_keeps_the_better_half_and_trains_it_for_longer() -> None:
 def test_halving_ends_where_the_time_does() -> None:
     found, notes, trained = search(CURVE, [10.0, 5, 4, 3, 2, 1], budget=12)
     assert trained == [(5, 1), (4, 1), (3, 1), (2, 1), (1, 1)]
-    assert notes == ["out of time before 1 epochs of 0 frozen"]
+    assert notes == ["out of time before 1 epoch of 0 frozen"]
     assert set(found) == {1, 2, 3, 4, 5}
     _, notes, trained = search(CURVE, [1.0] * 6, budget=9)
     assert len(trained) == 6
