@@ -280,7 +280,9 @@ def _terminal(
     if len(tables) > 1:
         lines = side_by_side([variant for variant, _ in tables])
         out.append(f"{SIDE_BY_SIDE}\n\n" + tabulate(lines, headers="keys", disable_numparse=True) + "\n")
-    out.append("Test accuracy in %, mean ± half the 95 % interval over seeds (Student's t).")
+    out.append(
+        "Test accuracy in %, mean ± half the 95 % interval over seeds (Student's t). s/epoch: pretrained, random."
+    )
     if epochs:
         out.append(f"\n{EPOCHS_TITLE}\n\n" + tabulate(epochs, headers="keys", disable_numparse=True))
     if study and study["note"]:
@@ -475,7 +477,8 @@ def _figure(variant: Variant, path: Path) -> None:
         label: handle for axis in panels.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        fit = {"ncols": 2 if columns == 1 else 4, "frameon": False, "fontsize": 9}  # one panel is too narrow for four
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", **fit)
     if variant.label:
         figure.suptitle(variant.label, fontsize=10)
     _replace(path, lambda target: figure.savefig(target, format="png", dpi=150, metadata={"Software": None}))

@@ -348,8 +348,11 @@ def _fit_to_model(found: dict[str, Any], model: str, size: int, origin: str) -> 
         )
     if wrong:
         raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}")
-    head = len(tensors) - len(loaded)
-    tqdm.write(f"{origin}: {len(loaded)} tensors loaded, {head} skipped, {len(own) - len(loaded)} missing")
+    skipped = sorted(tensors.keys() - loaded.keys())
+    names = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
+    tqdm.write(
+        f"{origin}: {len(loaded)} tensors loaded, {len(skipped)} skipped{names}, {len(own) - len(loaded)} missing"
+    )
     state = own | {key: value.to(own[key].dtype, copy=True) for key, value in loaded.items()}
     _, classifier = models.split_state(tensors, model, size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2

@@ -86,7 +86,7 @@ class Verdict:
     those cases, less what it gains on the second. Intervals: 95 %; Welch's over tasks (whose values hold the noise of
     their seeds), or, with one task per case, a percentile bootstrap over seeds, which does not hold how tasks differ.
     p_value, p_value_reversed: of the deciding test, corrected for the two primaries. p_equivalence: the largest p of
-    the TOSTs over depths and pairs of cases. kept_interval: 95 % percentile bootstrap over seeds.
+    the TOSTs over depths and pairs of cases. kept_interval: 95 % percentile bootstrap over three seeds or more.
     regret: per task, accuracy points lost against the best depth by each way to choose one; None = not applicable.
     """
 
@@ -161,7 +161,8 @@ def judge(
     whole = {task: _whole_seeds(each) if allow_missing else each for task, each in tasks.items() if len(each.depths)}
     whole = {task: each for task, each in whole.items() if each.accuracy.shape[1] and np.isfinite(each.accuracy).all()}
     kept = {task: kept_depth(each.depths, each.accuracy.mean(axis=1), margin) for task, each in whole.items()}
-    draws = {task: _seed_draws(each, margin) for task, each in whole.items() if each.accuracy.shape[1] > 1}
+    # Two seeds have but three resamples: an interval from them would only seem to be one.
+    draws = {task: _seed_draws(each, margin) for task, each in whole.items() if each.accuracy.shape[1] > 2}
     facts: dict[str, Any] = {
         "kept_depth": kept,
         "kept_interval": {task: _middle(drawn[0], whole=True) for task, drawn in draws.items()},
@@ -192,11 +193,11 @@ def judge(
             return Verdict("untested", f"{caveat}{task}: {unequal}; give every depth the same optimizer.lr", **facts)
     cases = [case for case in CASES if any(each.case == case for each in known.values())]
     if len(cases) < 2:
-        reason = (
-            "the rule compares cases, and this sweep has "
-            + (f"tasks of {cases[0]} only" if cases else "no task of known case with pretrained=true at two depths")
-            + "; sweep pretrained=true over two depths or more, on tasks of two cases or more"
-        )
+        has = f"tasks of {cases[0]} only" if cases else "no task of known case with pretrained=true at two depths"
+        advice = "sweep pretrained=true over two depths or more, on tasks of two cases or more"
+        if any(each.case not in CASES for each in tasks.values()):
+            advice += " (data.case=... declares a task's case)"
+        reason = f"the rule compares cases, and this sweep has {has}; {advice}"
         return Verdict("untested", caveat + reason, **facts)
 
     regret = regrets(known)
@@ -507,7 +508,7 @@ def _to_decide(n: int, z: float, intervals: Mapping[str, tuple[int, int]]) -> di
     wide = sum(low < high for low, high in intervals.values())
     sharper = f"; more seeds would sharpen {wide} of {len(intervals)} kept depths" if wide else ""
     if not intervals:
-        sharper = "; with one seed, how sure the kept depths are is not known"
+        sharper = "; with fewer than three seeds, how sure the kept depths are is not known"
     need = float(stats.norm.isf(ALPHA) + stats.norm.ppf(POWER))
     if abs(z) < need * math.sqrt(n / 1000):
         return {"to_decide": "the order seen is so weak that over 1000 tasks would be needed" + sharper}
