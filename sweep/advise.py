@@ -1,7 +1,7 @@
 """`python -m sweep.advise data=image_folder data.root=...`: which depth to keep frozen for one task, in limited time.
 
 Scores of all depths from one pass through the frozen network, then successive halving over depths (Jamieson and
-Talwalkar 2016): all are trained for a short while, the better half for twice as long, until one or two are left that
+Talwalkar 2016): all are trained for a short while, the better half for twice as long, until few are left that
 have had all epochs. Only validation images decide. Records are those of a sweep: what was trained is not trained again.
 """
 
@@ -168,10 +168,14 @@ def _epochs(count: int) -> str:
 def rungs(arms: int, epochs: int) -> list[tuple[int, int]]:
     """Return (depths, epochs) of every round: half as many depths, twice as many epochs, at last all epochs.
 
+    With few epochs, fewer rounds: none has as many epochs as the one before.
+
     >>> rungs(6, 4)
     [(6, 1), (3, 2), (2, 4)]
+    >>> rungs(6, 3)
+    [(6, 1), (3, 3)]
     """
-    rounds = max(1, math.ceil(math.log2(arms)))
+    rounds = max(1, min(math.ceil(math.log2(arms)), epochs.bit_length()))
     return [(math.ceil(arms / 2**number), max(1, epochs // 2 ** (rounds - 1 - number))) for number in range(rounds)]
 
 
