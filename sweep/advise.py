@@ -140,7 +140,7 @@ def at(point: Point, depth: int, epochs: int) -> Point:
 def _train(point: Point, root: Path) -> Arm | None:
     """Return what training the point showed; None if it failed or diverged, which is said."""
     outcome = run.run_point(point, root)
-    place = f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen, {_epochs(point.config.epochs)}"
+    place = f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen, {_count(point.config.epochs, 'epoch')}"
     if outcome.error:
         print(f"  {place}  FAILED: {outcome.error}", flush=True)
         return None
@@ -161,8 +161,8 @@ def _train(point: Point, root: Path) -> Arm | None:
     )
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch" + "s" * (count != 1)
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def rungs(arms: int, epochs: int) -> list[tuple[int, int]]:
@@ -202,15 +202,15 @@ def halve(
             estimate = sum(needed[depth] * length for depth in alive)
             if estimate > left():
                 notes.append(
-                    f"out of time: {count} depths for {_epochs(length)} would have taken {estimate:.0f} s more"
+                    f"out of time: {count} depths for {_count(length, 'epoch')} would have taken {estimate:.0f} s more"
                 )
                 break
-        print(f"{len(alive)} depths, {_epochs(length)}:", flush=True)
+        print(f"{len(alive)} depths, {_count(length, 'epoch')}:", flush=True)
         announce(alive, length)
         for depth in sorted(alive, reverse=True):
             if left() <= 0 and found:
                 skipped = [each for each in sorted(alive) if each <= depth]
-                notes.append(f"out of time before {_epochs(length)} of {', '.join(map(str, skipped))} frozen")
+                notes.append(f"out of time before {_count(length, 'epoch')} of {', '.join(map(str, skipped))} frozen")
                 break
             start = time.monotonic()
             arm = train(depth, length)
@@ -290,9 +290,10 @@ class Advice:
     def text(self, overrides: Sequence[str], notes: Sequence[str], point: Point) -> str:
         """Return what the terminal shows."""
         chosen = self.arms[self.depth]
-        among = f"trained for {_epochs(chosen.epochs)} ({', '.join(map(str, self.last))})"
+        among = f"trained for {_count(chosen.epochs, 'epoch')} ({', '.join(map(str, self.last))})"
         untried = len(self.arms) < len(self.scores)
-        models = len(point.config.seed_list), len(point.config.lr_list)
+        seeds, rates = len(point.config.seed_list), len(point.config.lr_list)
+        models = f"{_count(seeds, 'seed')} x {_count(rates, 'learning rate')}"
         interval = f"95 % interval {self.low} to {self.high}, among the depths {among}"
         settings = [each for each in overrides if not each.startswith("name=")]
         settings += ["pretrained=true", f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
@@ -305,10 +306,10 @@ class Advice:
                 f"{'Of the depths that were trained, keep' if untried else 'Keep'} "
                 f"{self.depth} of {len(self.scores) - 1} blocks frozen "
                 f"({interval if len(self.last) > 1 else 'no interval: the only depth ' + among}).",
-                f"Expected accuracy after {_epochs(chosen.epochs)}: {100 * chosen.test_accuracy:.1f} % "
+                f"Expected accuracy after {_count(chosen.epochs, 'epoch')}: {100 * chosen.test_accuracy:.1f} % "
                 "(test images, read for this depth alone).",
                 f"Validation: ± is 95 %, over {chosen.n_val} images; depths dropped early have had fewer epochs.",
-                f"Seconds are of one model; the command below trains {models[0]} seeds x {models[1]} learning rates.",
+                f"Seconds are of one model; the command below trains {models}.",
                 self.rule,
                 "",
                 "Train and export it:",
