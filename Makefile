@@ -29,6 +29,7 @@ bench: $(VENV)/.installed
 	@test -n "$(CIFAR)" || { echo "error: CIFAR is not set: make bench CIFAR=folder with train/<class>/ and test/<class>/"; exit 2; }
 	$(BIN)/python -m benchmarks.cases --root $(CIFAR)
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.main_command
 	$(BIN)/python -m benchmarks.table
 
 $(VENV)/.installed: pyproject.toml

@@ -60,7 +60,7 @@ def main() -> None:
         print(json.dumps(_run(options)))
         return
     RESULTS.mkdir(exist_ok=True)
-    rates = {precision: _rate(precision) for precision in (torch.float32, torch.bfloat16)}
+    rates = {precision: best_rate(precision) for precision in (torch.float32, torch.bfloat16)}
     options.weights = _weights(Path(tempfile.mkdtemp()))
     for case in options.only or CASES:
         runs: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
@@ -275,7 +275,7 @@ def _origin(options: argparse.Namespace, subset: Path) -> plain.Result:
     return plain.Result(time.perf_counter() - start, hits / len(test.dataset))  # type: ignore[arg-type]
 
 
-def _rate(dtype: torch.dtype) -> float:
+def best_rate(dtype: torch.dtype) -> float:
     """Return the FLOP/s of the faster of a large matrix product and one of ResNet's own convolutions."""
     a, b = torch.randn(2, 1024, 1024).to(dtype)
     x = torch.randn(256, 128, 8, 8).to(dtype, memory_format=torch.channels_last)

@@ -1,0 +1,84 @@
+"""The main command from nothing: how long, where the time goes, and what of it is arithmetic that must be done.
+
+    python -m benchmarks.main_command [--repeats 1]
+
+The floor counts every image that the grid has to train on, validate or test with, in fp32, at the best rate that this
+machine reaches in one matrix product or convolution; nothing but arithmetic is in it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+
+from benchmarks.cases import RESULTS, best_rate, block_flops, step_flops
+
+COMMAND = ["-m", "sweep", "-m", "pretrained=true,false", "freeze_depth=0,2,4"]
+SOURCE_EPOCHS, SOURCE_TRAIN, SOURCE_VAL = 5, 26 * 200, 26 * 50  # images of the letters that the source is trained on
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=1)
+    rate = best_rate(torch.float32)
+    runs = [run() for _ in range(parser.parse_args().repeats)]
+    row = {key: statistics.median(each[key] for each in runs) for key in runs[0]}
+    row |= {"floor": row.pop("flops") / rate, "gflops_per_second": rate / 1e9, "target": "<= 90"}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "main-command.json").write_text(json.dumps(row, indent=1) + "\n")
+    print(json.dumps(row, indent=1))
+
+
+def run() -> dict[str, float]:
+    """Return seconds by part, and the FLOPs that are needed."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "SWEEP_CACHE": f"{folder}/cache"}
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *COMMAND], cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
+        seconds = time.perf_counter() - start
+        rows = pd.read_csv(f"{folder}/outputs/sweep/table.csv")
+        (weights,) = Path(folder).glob("cache/sources/*.safetensors")
+        with safe_open(weights, "pt") as file:
+            source = float(file.metadata()["seconds"])
+    training = float((rows["seconds_per_epoch"] * rows["epochs"]).sum())
+    prefix = float(rows["prefix_seconds"].sum())
+    return {
+        "seconds": seconds,
+        "source": source,
+        "training": training,
+        "prefix": prefix,
+        "evaluation and other": seconds - source - training - prefix,
+        "flops": flops(rows),
+    }
+
+
+def flops(rows: pd.DataFrame) -> float:
+    """Return the FLOPs of the source, of all members' training, validation and test, and of the frozen blocks once."""
+    each = block_flops()
+    whole = sum(each)
+    total = SOURCE_EPOCHS * (SOURCE_TRAIN * step_flops(each, 0) + SOURCE_VAL * whole)
+    for row in rows.to_dict("records"):
+        depth = row["freeze_depth"]
+        suffix = sum(each[depth:])
+        total += row["epochs"] * (row["n_train"] * step_flops(each, depth) + row["n_val"] * suffix)
+        total += row["selected"] * row["n_test"] * suffix
+    # Random weights differ by seed, pretrained ones do not: one pass for each, up to the deepest freeze.
+    for _, arm in rows.groupby(["task", "pretrained"]):
+        first = arm.iloc[0]
+        passes = 1 if first["pretrained"] else arm["seed"].nunique()
+        images = first["n_train"] + first["n_val"] + first["n_test"]
+        total += passes * images * sum(each[: arm["freeze_depth"].max()])
+    return float(total)
+
+
+if __name__ == "__main__":
+    main()
