@@ -178,8 +178,8 @@ def _ratios(runs: dict[str, list[dict[str, float]]]) -> list[float]:
 
 
 def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) -> plain.Result:
-    """Run points as the command line does, less imports, decoding, and reading the weights' file."""
-    from sweep import compose, data, record, run, table
+    """Run points as the command line does, less imports, and, but for the origin, decoding and reading the weights."""
+    from sweep import compose, record, run, table
 
     overrides = _overrides(case, options, subset, options.weights)
     if case == "members":
@@ -189,10 +189,8 @@ def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) ->
         overrides += ["freeze_depth=0,1,2,3,4,5", "pretrained=true,false"]
         overrides[overrides.index("seeds=1")] = "seeds=3"
     points = compose.points(overrides, multirun=case == "grid")
-    run.fetch(points)
-    config = points[0].config
     if case != "origin":
-        data.load(config.data, 32, config.cache.max_gb)
+        run.fetch(points)
     if case in ("head-warm", "members"):
         warm = compose.points([*overrides, "epochs=1"], multirun=False)
         assert run.run_point(warm[0], folder / "warm").error is None
