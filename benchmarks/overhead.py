@@ -49,6 +49,11 @@ def main() -> None:
             row("a resumed sweep of 1 point, s", "< 4", lambda: points(1, "first"), repeats),
         ]
         few, many = (min(points(count, f"{count}-{each}") for each in range(repeats)) for count in (5, 45))
+        # Every point has a learning rate of its own, and so a figure, which a point of a grid has not.
+        few, many = (
+            whole - seconds(lambda count=count: report.build(root / "outputs" / f"{count}-0"))
+            for count, whole in ((5, few), (45, many))
+        )
         rows.append({"what": "one more point in a process, ms", "target": "< 200", "median": (many - few) / 40 * 1000})
         write_records(root / "large", 10_000)
         rows.append(

@@ -7,6 +7,8 @@ The table itself needs no torch, so that a whole grid is checked in a moment; bu
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,10 +135,8 @@ def backbone_state(model: nn.Module, name: str) -> State:
 
 def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tuple[State, State]:
     """Return (backbone, head): tensors under the library's names, and weight and bias of the last linear layer."""
-    import torch
 
-    with torch.device("meta"):
-        head = _head_path(_construct(name, image_size), name) + "."
+    head = _head_path(_skeleton(name, image_size), name) + "."
     backbone = {key: value for key, value in state.items() if not key.startswith(head)}
     return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
 
@@ -159,10 +159,11 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
 
     from sweep import architectures
 
-    # On meta no time is spent on weights that are replaced at once; timm's models also have buffers that are in no
-    # state dict, and need them.
-    with torch.device("cpu" if name.startswith(timm_models.PREFIX) else "meta"), torch.random.fork_rng(devices=[]):
-        model = _construct(name, image_size)
+    if name.startswith(timm_models.PREFIX):  # timm's models also have buffers that are in no state dict
+        with torch.random.fork_rng(devices=[]):
+            model = _construct(name, image_size)
+    else:
+        model = copy.deepcopy(_skeleton(name, image_size))
     path = _head_path(model, name)
     old = model.get_submodule(path)
     if not isinstance(old, torch.nn.Linear):
@@ -208,6 +209,15 @@ def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn
         return parts, head
     rest = iter(parts)
     return [nn.Sequential(*itertools.islice(rest, count)) for count in stages.values()], head
+
+
+@functools.lru_cache(maxsize=4)
+def _skeleton(name: str, image_size: int) -> nn.Module:
+    """Return the model without weights: they would be replaced at once, and to draw them takes time."""
+    import torch
+
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return _construct(name, image_size)
 
 
 def _construct(name: str, image_size: int) -> nn.Module:

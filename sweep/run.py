@@ -268,14 +268,14 @@ def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) 
     from sweep import train
 
     config, start = point.config, time.perf_counter()
-    first = _network(point, next(iter(feeds)), device)
-    if not train.is_head(first.suffix):
+    # Pretrained, all seeds have the same frozen weights; random, each has its own.
+    frozen = {seed: _frozen_network(point, seed, device) for seed in feeds}
+    networks = {seed: network for seed, (network, _) in frozen.items()}
+    before = dict(frozen.values())
+    if not train.is_head(next(iter(before)).suffix):
         for seed, feed in feeds.items():
             yield seed, _train_members(point, seed, feed, None, device)
         return
-    # Pretrained, all seeds have the same frozen weights; random, each has its own.
-    networks = {seed: first if config.pretrained else _network(point, seed, device) for seed in feeds}
-    before = {network: _certify(network) for network in networks.values()}
     heads = {seed: [_new_head(point, seed, network) for _ in config.lr_list] for seed, network in networks.items()}
     curves = train.fit_heads(
         list(heads.values()),
@@ -294,6 +294,24 @@ def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) 
             for lr, head, curve in zip(config.lr_list, heads[seed], of_seed, strict=True)
         ]
         yield seed, _select(point, seed, feeds[seed], trained, device)
+
+
+_frozen: dict[tuple[Any, ...], tuple[Network, str]] = {}  # the last pretrained network with all blocks frozen
+
+
+def _frozen_network(point: Point, seed: int, device: torch.device) -> tuple[Network, str]:
+    """Return a network of which only the head is trained, and that in copies, with its certificate from before."""
+    if not point.config.pretrained:
+        network = _network(point, seed, device)
+        return network, _certify(network)
+    config, common = point.config, point.common
+    key = (point.source.key, *(common[each] for each in ("model", "n_classes", "image_size", "normalization")))
+    key += (repr(config.freeze), device)
+    if key not in _frozen:
+        network = _network(point, seed, device)
+        _frozen.clear()
+        _frozen[key] = network, _certify(network)
+    return _frozen[key]
 
 
 def _new_head(point: Point, seed: int, network: Network) -> torch.nn.Module:
@@ -535,8 +553,14 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
     scores: dict[str, float] = {}
     if config.pretrained:
         whole = point.prefix == point.common["n_blocks"]
-        scores = measure.scores(placed["train"], _source_weights(point.source, device).head if whole else None)
+        if (key, point.prefix) not in _scores:
+            head = _source_weights(point.source, device).head if whole else None
+            _scores[key, point.prefix] = measure.scores(placed["train"], head)
+        scores = _scores[key, point.prefix]
     return Feed(mode, index, placed["train"], placed["val"], placed["test"], seconds, scores)
+
+
+_scores: dict[tuple[str, int], dict[str, float]] = {}  # by features and depth: points that share them, share these
 
 
 def _images(task: Task, index: Labels, device: torch.device, mode: str = "none") -> Feed:
