@@ -105,6 +105,7 @@ def _groups(model: Any) -> list[list[nn.Module]]:
 
 def _fastai(model: Any, sets: Any, depth: int, epochs: int) -> dict[str, Any]:
     import fastai
+    from fastai.callback import progress, schedule  # noqa: F401, they give Learner its methods
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.metrics import accuracy
