@@ -34,10 +34,10 @@ AXES: dict[str, dict[int, list[str]]] = {
     "seeds, depth 3": {n: [DEEP, f"seeds={n}"] for n in (1, 2, 4)},
     "learning rates, head only": {len(r.split(",")): [HEAD, f"optimizer.lr={r}"] for r in RATES},
     "learning rates, depth 3": {len(r.split(",")): [DEEP, f"optimizer.lr={r}"] for r in RATES[:3]},
-    "images, head only": {40 * n: [HEAD, f"data.per_class={n}"] for n in (5, 10, 20, 40)},
+    "images, head only": {40 * n: [HEAD, f"data.per_class={n}"] for n in (5, 10, 20)},
     "images, depth 3": {40 * n: [DEEP, f"data.per_class={n}"] for n in (5, 10, 20)},
-    "classes, 320 images, head only": {
-        n: [HEAD, f"data.per_class={320 // n}", f"data.classes={list(range(n))}"] for n in (5, 10, 20, 40)
+    "classes, 80 images, head only": {
+        n: [HEAD, f"data.per_class={80 // n}", f"data.classes={list(range(n))}"] for n in (5, 10, 20, 40)
     },
 }
 
