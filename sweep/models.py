@@ -135,7 +135,6 @@ def backbone_state(model: nn.Module, name: str) -> State:
 
 def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tuple[State, State]:
     """Return (backbone, head): tensors under the library's names, and weight and bias of the last linear layer."""
-
     head = _head_path(_skeleton(name, image_size), name) + "."
     backbone = {key: value for key, value in state.items() if not key.startswith(head)}
     return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
