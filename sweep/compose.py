@@ -76,24 +76,31 @@ def expand(hydra: Hydra, overrides: Sequence[str], multirun: bool) -> list[list[
 
 def plan(config: Config) -> Point | None:
     """Return the point; None if its data is not here and the user has asked to leave such points out."""
-    if config.skip_absent and _absent(config.data.name, config.data.root):
+    own = config.data
+    try:
+        if config.skip_absent and own.name in data.DATASETS and (absent := _absent(own.name, own.root)):
+            raise absent
+        return run.plan(config)
+    except AbsentError as error:
+        if not config.skip_absent:
+            raise
+        _tell(f"left out, because skip_absent=true: {error}")
         return None
-    return run.plan(config)
 
 
 @functools.cache
-def _absent(name: str, root: str | None) -> bool:
-    """Return whether this data is not here and cannot be had, and say so once, however many points it is true of."""
+def _absent(name: str, root: str | None) -> AbsentError | None:
+    """Return why this data cannot be had, None if it can; looked at once: that may read, or try to load, all of it."""
     try:
-        if name in data.DATASETS:
-            data.DATASETS[name].fetch(DataConfig(name, root))
-            data.DATASETS[name].classes(DataConfig(name, root))
+        data.DATASETS[name].fetch(DataConfig(name, root))
     except AbsentError as error:
-        print(f"left out, because skip_absent=true: {error}", file=sys.stderr, flush=True)
-        return True
-    except UserError:
-        pass  # of the whole config, it may be right; if not, plan() says why
-    return False
+        return error
+    return None
+
+
+@functools.cache
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # once, however many points it is true of
 
 
 def _compose(hydra: Hydra, overrides: list[str]) -> DictConfig:

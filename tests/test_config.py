@@ -103,6 +103,15 @@ def test_absent_data_is_refused_or_left_out_as_asked(
     assert capsys.readouterr().err.count(line) == 1
 
 
+def test_a_source_without_its_data_is_left_out_as_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    far = ["data=textures", "source=pretrain", "source.data.name=image_folder", f"source.data.root={tmp_path}/far"]
+    with pytest.raises(UserError, match="far: no such folder"):
+        cli.points(far, multirun=True)
+    with pytest.raises(UserError, match="skip_absent=true: the data of no point is here"):
+        cli.points([*far, "skip_absent=true"], multirun=True)
+    assert f"left out, because skip_absent=true: data.root={tmp_path}/far" in capsys.readouterr().err
+
+
 def test_wrong_data_is_not_left_out(standin_source: None, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     with pytest.raises(UserError, match="one"):
