@@ -21,9 +21,10 @@ import torch
 from safetensors import safe_open
 
 from benchmarks.cases import RESULTS, best_rate, block_flops, step_flops
+from sweep import data, glyphs
+from sweep.config import SourceConfig
 
 COMMAND = ["-m", "sweep", "-m", "pretrained=true,false", "freeze_depth=0,2,4"]
-SOURCE_EPOCHS, SOURCE_TRAIN, SOURCE_VAL = 5, 26 * 200, 26 * 50  # images of the letters that the source is trained on
 
 
 def main() -> None:
@@ -63,9 +64,9 @@ def run() -> dict[str, float]:
 
 def flops(rows: pd.DataFrame) -> float:
     """Return the FLOPs of the source, of all members' training, validation and test, and of the frozen blocks once."""
-    each = block_flops()
-    whole = sum(each)
-    total = SOURCE_EPOCHS * (SOURCE_TRAIN * step_flops(each, 0) + SOURCE_VAL * whole)
+    each, source = block_flops(), SourceConfig()
+    letters = data.load(source.data, glyphs.SIZE)
+    total = source.epochs * (len(letters.train.labels) * step_flops(each, 0) + len(letters.val.labels) * sum(each))
     for row in rows.to_dict("records"):
         depth = row["freeze_depth"]
         suffix = sum(each[depth:])
