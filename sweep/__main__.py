@@ -6,6 +6,7 @@ code come from those, also when a point failed or the sweep was cut short.
 
 import dataclasses
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,6 +55,9 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
 
 
 def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> int:
@@ -67,7 +71,6 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     ]
     study = dataclasses.asdict(points[0].config.study)
     count = f"{len(points)} point" + "s" * (len(points) > 1)
-    interrupted = False
     try:
         if owed:
             root.mkdir(parents=True, exist_ok=True)
@@ -93,17 +96,20 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     except OSError as error:
         raise UserError(f"name={points[0].config.name}: cannot write to {root} ({error.strerror or error})") from error
     except KeyboardInterrupt:
-        interrupted = True
+        if progress.current:  # before anything trained, there is nothing new to say
+            progress.current.close()
+            # In a process of its own: here, a module may be left half imported.
+            sys.stdout.flush()
+            if multirun:
+                subprocess.run([sys.executable, "-m", "sweep.report", str(root)], check=False)
+            else:
+                _print_single(points[0], root)
+        raise
     if progress.current:
         progress.current.close()
-    missing = False
-    if not interrupted or progress.current:  # cut short before anything trained, there is nothing new to say
-        missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
-    if points[0].config.export is Export.best and not interrupted:
+    missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
+    if points[0].config.export is Export.best:
         _export(points, root)
-    if interrupted:
-        print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
-        return 130
     return 1 if missing else 0
 
 

@@ -101,6 +101,35 @@ def test_every_image_is_read_before_the_first_point_trains(
     assert mended.returncode == 0, mended.stdout
 
 
+INTERRUPTED = """
+import sys
+from sweep import run
+from sweep.__main__ import main
+
+def run_point(point, root, train=run.run_point):
+    if list(root.glob("jobs/*/seed-*.json")):
+        sys.modules["matplotlib"] = type(sys)("matplotlib")  # what an import that was cut short may leave
+        raise KeyboardInterrupt
+    return train(point, root)
+
+run.run_point = run_point
+main()
+"""
+
+
+def test_interrupted_while_importing_still_reports(standin_source: None, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "-m", *SMALL]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("interrupted: what is finished is kept; the same command goes on from there\n")
+    assert done.stdout.index("[1/2] textures") < done.stdout.index("task ")
+    assert len(pd.read_csv(tmp_path / "outputs" / "sweep" / "table.csv").dropna(subset="test_accuracy")) == 1
+    rest = sweep(tmp_path, "-m", *SMALL)
+    assert rest.returncode == 0
+    assert "2 points, 1 to train" in rest.stdout
+
+
 def test_failed_points_leave_the_others_alone(standin_source: None, tmp_path: Path) -> None:
     arguments = ["-m", *SMALL[:5], "freeze_depth=4,5"]
     first = sweep(tmp_path, *arguments)
