@@ -20,6 +20,8 @@ from sweep.config import ModelConfig, Unit, UserError, unknown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sweep import taps
+
 State = dict[str, "Tensor"]
 
 
@@ -156,7 +158,7 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
     """
     import torch
 
-    from sweep import architectures
+    from sweep import architectures, taps
 
     if name.startswith(timm_models.PREFIX):  # timm's models also have buffers that are in no state dict
         with torch.random.fork_rng(devices=[]):
@@ -173,7 +175,15 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
     model.load_state_dict({key: value.detach().clone() for key, value in state.items()} | own, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    taps.apply(model, _windows(name, image_size))
     return model
+
+
+@functools.lru_cache(maxsize=4)
+def _windows(name: str, image_size: int) -> dict[str, taps.Window]:
+    from sweep import taps
+
+    return taps.windows(copy.deepcopy(_skeleton(name, image_size)), image_size)
 
 
 def linear(in_features: int, n_classes: int, seed: int) -> nn.Linear:

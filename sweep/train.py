@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sweep import taps
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
 from sweep.data import Labels
 from sweep.freeze import large, mixed
@@ -136,15 +137,15 @@ def fit(
     same batches; phase names a later part of a training, which draws anew. Stops after an epoch whose loss is not
     finite. Nothing inside an epoch waits for the device.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    stepper = _optimizer([{"params": parameters, "lr": lr}], recipe.optimizer)
-    schedule = _schedule(stepper, recipe, len(train))
     order = torch.Generator().manual_seed(torch_seed(seed, "order" + phase))
     views = torch.Generator().manual_seed(torch_seed(seed, "augment" + phase))
     curves = Curves()
     device = train.labels.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with taps.alone(model) as others, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(torch_seed(seed, "dropout" + phase))
+        parameters = [p for p in (*model.parameters(), others) if p is not None and p.requires_grad]
+        stepper = _optimizer([{"params": parameters, "lr": lr}], recipe.optimizer)
+        schedule = _schedule(stepper, recipe, len(train))
         for _ in range(recipe.epochs):
             start = time.perf_counter()
             model.train()
@@ -157,6 +158,8 @@ def fit(
                 loss = F.cross_entropy(logits.float(), labels)
                 stepper.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
+                if others is not None:
+                    others.grad = torch.zeros_like(others)
                 stepper.step()
                 schedule.step()
                 total += loss.detach() * len(labels)
