@@ -20,7 +20,7 @@ from sweep.config import ModelConfig, Unit, UserError, unknown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sweep import taps
+    from sweep.convolutions import Window
 
 State = dict[str, "Tensor"]
 
@@ -158,7 +158,7 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
     """
     import torch
 
-    from sweep import architectures, taps
+    from sweep import architectures, convolutions
 
     if name.startswith(timm_models.PREFIX):  # timm's models also have buffers that are in no state dict
         with torch.random.fork_rng(devices=[]):
@@ -175,15 +175,15 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
     model.load_state_dict({key: value.detach().clone() for key, value in state.items()} | own, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    taps.apply(model, _windows(name, image_size))
+    convolutions.replace(model, _replaceable(name, image_size))
     return model
 
 
 @functools.lru_cache(maxsize=4)
-def _windows(name: str, image_size: int) -> dict[str, taps.Window]:
-    from sweep import taps
+def _replaceable(name: str, image_size: int) -> dict[str, Window | None]:
+    from sweep import convolutions
 
-    return taps.windows(copy.deepcopy(_skeleton(name, image_size)), image_size)
+    return convolutions.choose(copy.deepcopy(_skeleton(name, image_size)), image_size)
 
 
 def linear(in_features: int, n_classes: int, seed: int) -> nn.Linear:

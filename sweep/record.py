@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Part of every job's identity. Raise it when a change of the code changes results by more than rounding, so that nothing
-# old is mixed in.
+# Part of every job's identity. Raise it when a change of the code changes results by more than rounding, so that
+# nothing old is mixed in.
 RESULTS_VERSION = 3
 
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sweep import taps
+from sweep import convolutions
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
 from sweep.data import Labels
-from sweep.freeze import large, mixed
+from sweep.freeze import channels_last, mixed
 from sweep.seeds import torch_seed
 
 EVAL_BATCH = 512  # images
@@ -75,7 +75,7 @@ def place(pool: Tensor, rows: Labels, labels: Labels, device: torch.device) -> E
 
 
 def _ready(inputs: Tensor) -> Tensor:
-    return inputs if inputs.dtype == torch.uint8 else large(inputs.float())
+    return inputs if inputs.dtype == torch.uint8 else channels_last(inputs.float())
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def fit(
     views = torch.Generator().manual_seed(torch_seed(seed, "augment" + phase))
     curves = Curves()
     device = train.labels.device
-    with taps.alone(model) as others, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked = [device] if device.type == "cuda" else []
+    with convolutions.seen_alone(model) as others, torch.random.fork_rng(devices=forked):
         torch.manual_seed(torch_seed(seed, "dropout" + phase))
         parameters = [p for p in (*model.parameters(), others) if p is not None and p.requires_grad]
         stepper = _optimizer([{"params": parameters, "lr": lr}], recipe.optimizer)

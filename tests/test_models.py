@@ -5,7 +5,7 @@ from torch import nn
 
 from sweep import architectures, models
 from sweep.config import ModelConfig, Unit, UserError
-from sweep.freeze import Network, Normalize
+from sweep.freeze import Network, Normalize, channels_last
 
 # What freeze_depth=0, 1, ... leaves to train of each model with a head for 10 classes. The first number is the count
 # that torchvision publishes, less its head for 1,000 classes, plus ours (and for ViT, 5 positions instead of 197).
@@ -41,7 +41,7 @@ def test_prefix_then_suffix_is_the_whole_model_at_every_depth(built: tuple[str, 
     blocks, head = models.blocks(model, name, unit)
     assert len(blocks) == len(models.MODELS[name].block_names(unit))
     with torch.no_grad():
-        whole = model.eval()(PLAIN(images))
+        whole = model.eval()(channels_last(PLAIN(images)))
         assert whole.shape == (2, 10)
         for depth in range(len(blocks) + 1):
             network = Network(PLAIN, blocks, head, depth, "frozen").eval()  # type: ignore[arg-type]

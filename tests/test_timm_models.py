@@ -12,7 +12,7 @@ from torch import nn
 
 from sweep import models, source, timm_models
 from sweep.config import Library, ModelConfig, SourceConfig, Unit, UserError
-from sweep.freeze import Network, Normalize
+from sweep.freeze import Network, Normalize, channels_last
 
 timm = pytest.importorskip("timm")
 
@@ -45,7 +45,7 @@ def test_cut_model_is_timms_own_at_every_depth(built: tuple[str, nn.Module], uni
     assert len(parts) == COUNTS[name.removeprefix("timm/")][unit is Unit.block]
     assert len(parts) == len(models.spec(name, 32).block_names(unit))
     with torch.no_grad():
-        whole = model.eval()(PLAIN(images))
+        whole = model.eval()(channels_last(PLAIN(images)))
         for depth in range(len(parts) + 1):
             network = Network(PLAIN, parts, head, depth, "frozen").eval()  # type: ignore[arg-type]
             features = network.encode(images)

@@ -1,4 +1,4 @@
-"""Convolutions of which the image leaves one pixel: the same numbers from fewer products."""
+"""Convolutions onto few pixels: the same numbers in less time."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweep import models, taps
+from sweep import convolutions, models
 
 
 def pair(kernel: int, stride: int, padding: int, side: int) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -14,7 +14,7 @@ def pair(kernel: int, stride: int, padding: int, side: int) -> tuple[nn.Conv2d, 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 5, kernel, stride, padding))
     ours = copy.deepcopy(model)
-    taps.apply(ours, taps.windows(copy.deepcopy(model).to("meta"), side))
+    convolutions.replace(ours, convolutions.choose(copy.deepcopy(model).to("meta"), side))
     return model[0], ours[0]  # type: ignore[return-value]
 
 
@@ -24,7 +24,7 @@ def pair(kernel: int, stride: int, padding: int, side: int) -> tuple[nn.Conv2d, 
 )
 def test_values_and_gradients_are_the_convolutions(kernel: int, stride: int, padding: int, side: int) -> None:
     theirs, ours = pair(kernel, stride, padding, side)
-    assert isinstance(ours, taps.OnePixelConv2d)
+    assert isinstance(ours, convolutions.OnePixelConv2d)
     first, second = (torch.randn(6, 3, side, side, requires_grad=True) for _ in range(2))
     second.data.copy_(first.data)
     out, expected = ours(first), theirs(second)
@@ -42,9 +42,11 @@ def test_larger_outputs_kernels_of_one_and_groups_stay_as_they_are() -> None:
         (nn.Conv2d(3, 3, 1), 1),
         (nn.Conv2d(3, 3, 3, 1, 1, groups=3), 1),
     ):
-        assert taps.windows(nn.Sequential(conv).to("meta"), side) == {}
-    assert len(models._windows("resnet18", 32)) == 4
-    assert models._windows("resnet18", 64) == {}
+        assert convolutions.choose(nn.Sequential(conv).to("meta"), side) == {}
+    windows = models._replaceable("resnet18", 32)
+    assert [path.split(".")[0] for path, window in windows.items() if window] == ["layer4"] * 4
+    assert [path.split(".")[0] for path, window in windows.items() if not window] == ["layer3"] * 4
+    assert models._replaceable("resnet18", 128) == {}
 
 
 def test_images_of_another_size_take_the_usual_way() -> None:
@@ -69,7 +71,7 @@ def test_training_the_taps_alone_trains_the_kernel(optimizer: type[torch.optim.O
             stepper.step()
 
     train(theirs, None)
-    with taps.alone(ours) as others:
+    with convolutions.seen_alone(ours) as others:
         assert sum(p.numel() for p in ours.parameters() if p.requires_grad) == 5 * 3 + 5
         train(ours, others)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
@@ -80,10 +82,10 @@ def test_what_is_frozen_is_left_alone_and_a_failure_puts_everything_back() -> No
     _, ours = pair(3, 1, 1, 1)
     before = copy.deepcopy(ours.state_dict())
     ours.requires_grad_(False)
-    with taps.alone(ours) as others:
+    with convolutions.seen_alone(ours) as others:
         assert others is None
     ours.requires_grad_(True)
-    with pytest.raises(ZeroDivisionError), taps.alone(ours):
+    with pytest.raises(ZeroDivisionError), convolutions.seen_alone(ours):
         1 / 0  # noqa: B018
     assert ours.weight.requires_grad
     torch.testing.assert_close(ours.state_dict(), before, rtol=0, atol=0)
