@@ -176,28 +176,45 @@ def _frechet(a: Floats, b: Floats, rng: np.random.Generator, draws: int) -> Esti
     Both sides have the same number of images, covariances are shrunk (Ledoit and Wolf 2004) by what the whole sample
     asks for, and the bias that is left is taken off: it falls with one over the images and would make small tasks far.
     """
-    shrinkage = [ledoit_wolf(side)[1] for side in (a, b)]
-
-    def fit(side: Floats, amount: float) -> tuple[Floats, Floats]:
-        covariance = np.cov(side, rowvar=False, bias=True).reshape(side.shape[1], -1)
-        ridge = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        return side.mean(axis=0), (1 - amount) * covariance + amount * ridge
-
-    def squared(x: Floats, y: Floats) -> float:
-        return _frechet_squared(*fit(x, shrinkage[0]), *fit(y, shrinkage[1]))
-
-    drawn = [squared(*(side[rng.integers(len(side), size=len(side))] for side in (a, b))) for _ in range(draws)]
-    found = _estimate(squared(a, b), np.array(drawn), biased=True)
+    picks = np.array([[rng.integers(len(side), size=len(side)) for side in (a, b)] for _ in range(draws)])
+    (means_a, covs_a), (means_b, covs_b) = (_gaussians(side, picks[:, place]) for place, side in enumerate((a, b)))
+    squared = _frechet_squared(means_a, covs_a, means_b, covs_b)
+    found = _estimate(float(squared[0]), squared[1:], biased=True)
     return Estimate(*(float(np.sqrt(each)) for each in found))
 
 
-def _frechet_squared(mean_a: Floats, cov_a: Floats, mean_b: Floats, cov_b: Floats) -> float:
-    """Return |m - n|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2): the product is symmetric, so its eigenvalues are real."""
-    values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ cov_b @ root)
-    between = np.sum((mean_a - mean_b) ** 2)
-    return float(between + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(np.clip(product, 0, None)).sum())
+def _gaussians(side: Floats, picks: Ints) -> tuple[Floats, Floats]:
+    """Return means (1 + R, C) and shrunk covariances (1 + R, C, C): of all rows, then of each (N,) of the R picks."""
+    amount = ledoit_wolf(side)[1]
+    counts = [np.ones(len(side)), *(np.bincount(pick, minlength=len(side)) for pick in picks)]
+    weights = np.stack(counts) / len(side)
+    mean = side.mean(axis=0)
+    centred = side - mean
+    shifts = weights @ centred
+    products = weights @ (centred[:, :, None] * centred[:, None]).reshape(len(side), -1)  # one product for all picks
+    covariances = products.reshape(len(weights), *shifts.shape[1:], -1) - shifts[:, :, None] * shifts[:, None]
+    variances = np.trace(covariances, axis1=1, axis2=2)[:, None, None] / side.shape[1]
+    return mean + shifts, (1 - amount) * covariances + amount * variances * np.eye(side.shape[1])
+
+
+def _frechet_squared(means_a: Floats, covs_a: Floats, means_b: Floats, covs_b: Floats) -> Floats:
+    """Return |m - n|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2) of R pairs (R,): means (R, C), covariances (R, C, C)."""
+    roots = _roots(covs_a)
+    products = np.linalg.eigvalsh(roots.transpose(0, 2, 1) @ covs_b @ roots)  # symmetric: their eigenvalues are real
+    traces = np.trace(covs_a, axis1=1, axis2=2) + np.trace(covs_b, axis1=1, axis2=2)
+    shared = np.sqrt(np.clip(products, 0, None)).sum(axis=1)
+    squared: Floats = np.sum((means_a - means_b) ** 2, axis=1) + traces - 2 * shared
+    return squared
+
+
+def _roots(covariances: Floats) -> Floats:
+    """Return an L with L L^T = S for each S; whichever it is, L^T T L has the eigenvalues of S^1/2 T S^1/2."""
+    try:
+        roots = np.asarray(np.linalg.cholesky(covariances), float)
+    except np.linalg.LinAlgError:  # one is singular
+        values, vectors = np.linalg.eigh(covariances)
+        roots = vectors * np.sqrt(np.clip(values, 0, None))[:, None]
+    return roots
 
 
 def _proxy_a(a: Floats, b: Floats, rng: np.random.Generator, draws: int) -> Estimate:

@@ -31,15 +31,29 @@ def test_frechet_is_the_formula_with_a_matrix_root() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((50, 5)) @ rng.standard_normal((5, 5)), rng.standard_normal((50, 5)) + 2
     s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    found = similarity._frechet_squared(a.mean(0), s, b.mean(0), t)
+    (found,) = similarity._frechet_squared(a.mean(0)[None], s[None], b.mean(0)[None], t[None])
     expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
     assert found == pytest.approx(expected)
 
 
+def test_draws_are_fitted_as_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    side = rng.standard_normal((30, 4)) + 5
+    picks = rng.integers(30, size=(3, 30))
+    means, covariances = similarity._gaussians(side, picks)
+    for mean, covariance, rows in zip(means, covariances, [np.arange(30), *picks], strict=True):
+        np.testing.assert_allclose(mean, side[rows].mean(axis=0))
+        amount = LedoitWolf().fit(side).shrinkage_
+        plain = np.cov(side[rows].T, bias=True)
+        ridge = np.trace(plain) / 4 * np.eye(4)
+        np.testing.assert_allclose(covariance, (1 - amount) * plain + amount * ridge, atol=1e-12)
+
+
 def test_frechet_of_singular_covariances_is_finite_and_right() -> None:
-    one = np.diag([1.0, 0.0])  # a line; turned by 90 degrees: nothing in common
-    assert similarity._frechet_squared(np.zeros(2), one, np.zeros(2), one) == pytest.approx(0)
-    assert similarity._frechet_squared(np.zeros(2), one, np.array([3.0, 0.0]), np.diag([0.0, 4.0])) == pytest.approx(14)
+    line = np.diag([1.0, 0.0])  # turned by 90 degrees: nothing in common
+    means, others = np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 0.0]])
+    found = similarity._frechet_squared(means, np.array([line, line]), others, np.array([line, np.diag([0.0, 4.0])]))
+    assert found == pytest.approx([0, 14])
 
 
 @pytest.mark.parametrize("images", [40, 1000])
@@ -48,7 +62,8 @@ def test_frechet_finds_the_true_distance_whatever_the_number_of_images(images: i
     a, b = rng.standard_normal((images, 8)), rng.standard_normal((images, 8)) + 0.5
     found = similarity._frechet(a, b, rng, 200)
     assert found.low < np.sqrt(8 * 0.25) < found.high
-    plain = similarity._frechet_squared(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T)) ** 0.5
+    moments = (each[None] for side in (a, b) for each in (side.mean(0), np.cov(side.T)))
+    plain = similarity._frechet_squared(*moments)[0] ** 0.5
     assert abs(found.value - np.sqrt(2)) < 0.25
     assert found.value < plain  # the bias that was taken off
 
