@@ -208,7 +208,7 @@ def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) ->
 def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result:
     from safetensors.torch import load_file
 
-    from sweep import compose, data, models
+    from sweep import compose, data
 
     depth = CASES[case][3]
     if case == "members":  # one member of ours
@@ -225,7 +225,7 @@ def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result
         return (images - mean) / std, torch.from_numpy(split.labels)
 
     def model() -> nn.Module:
-        return models.build("resnet18", load_file(options.weights), len(task.classes), 32, head_seed=0)
+        return plain.resnet18(load_file(options.weights), len(task.classes))
 
     train, test = tensors(task.train), tensors(task.test)
     depths = range(6) if case == "grid" else [depth]

@@ -85,7 +85,7 @@ def main() -> None:
         )
         rows, each = [], block_flops()
         for depth in range(6):
-            network = models.build("resnet18", weights, CLASSES, 32, head_seed=0).to(device)
+            network = plain.resnet18(weights, CLASSES).to(device)
             names = [name for block in BLOCKS[:depth] for name in block]
             loop = plain.loop(network, names, train, test, epochs=options.epochs, batch_size=BATCH, lr=LR)
             row = {"depth": depth, "plain_s_per_epoch": loop.seconds / options.epochs}

@@ -2,11 +2,12 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 
@@ -62,6 +63,15 @@ def loop(
         accuracy = hits / len(test[1])
     _wait(device)
     return Result(time.perf_counter() - start, accuracy)
+
+
+def resnet18(backbone: Mapping[str, Tensor], n_classes: int) -> nn.Module:
+    """Return torchvision's model with these weights and a new head; layout and convolutions are the library's own."""
+    model = torchvision.models.resnet18(num_classes=n_classes)
+    model.load_state_dict(backbone, strict=False)
+    torch.manual_seed(0)
+    model.fc.reset_parameters()
+    return model
 
 
 def _wait(device: torch.device) -> None:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
 from sweep import compose, progress, record, run, table
@@ -89,7 +89,8 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
             labels = {point.job: progress.label(point, each) for point, each in zip(points, varied, strict=True)}
             progress.current = progress.Progress(len(points), labels, {point.job for point in owed})
             # Every point was composed above; Hydra would do it once more for all of them before the first starts.
-            BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+            # Patched in the base class, because Hydra imports its plugins' modules anew: their classes are not ours.
+            Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
             job()
         else:
             print(f"{count}, all finished before; results are in {root}")

@@ -101,6 +101,26 @@ def test_every_image_is_read_before_the_first_point_trains(
     assert mended.returncode == 0, mended.stdout
 
 
+COUNTED = """
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from sweep.__main__ import main
+
+def load_sweep_config(self, *arguments, load=ConfigLoaderImpl.load_sweep_config):
+    print("composed by Hydra")
+    return load(self, *arguments)
+
+ConfigLoaderImpl.load_sweep_config = load_sweep_config
+main()
+"""
+
+
+def test_hydra_composes_each_point_once(standin_source: None, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COUNTED, "-m", *SMALL]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("composed by Hydra") == 2
+
+
 INTERRUPTED = """
 import sys
 from sweep import run
