@@ -225,4 +225,4 @@ def test_cut_network_with_real_weights_gives_timms_own_logits(unit: Unit) -> Non
     normalize = Normalize([0.5] * 3, [0.5] * 3)
     network = Network(normalize, parts, head, 3, "frozen").eval()  # type: ignore[arg-type]
     with torch.no_grad():
-        assert torch.equal(network(images), theirs.eval()(normalize(images)))
+        assert torch.equal(network(images), theirs.eval()(channels_last(normalize(images))))
