@@ -46,9 +46,13 @@ class OnePixelConv2d(nn.Conv2d):
         if x.device.type != "cpu" or x.shape[2:] != self.window.size:
             assert self.taps is None, "images have one size while training"
             return super().forward(x)
-        taps = self.weight[:, :, self.window.rows, self.window.columns] if self.taps is None else self.taps
-        seen = x[:, :, : taps.shape[2], : taps.shape[3]]
-        return F.linear(seen.flatten(1), taps.flatten(1), self.bias)[:, :, None, None]
+        taps = self.seen() if self.taps is None else self.taps
+        image = x[:, :, : taps.shape[2], : taps.shape[3]]
+        return F.linear(image.flatten(1), taps.flatten(1), self.bias)[:, :, None, None]
+
+    def seen(self) -> Tensor:
+        """Return the part of the weight that is in the window, as a view."""
+        return self.weight[:, :, self.window.rows, self.window.columns]
 
 
 def choose(model: nn.Module, image_size: int) -> dict[str, Window | None]:
@@ -104,7 +108,7 @@ def seen_alone(model: nn.Module) -> Iterator[nn.Parameter | None]:
     ]
     others = nn.Parameter(torch.ones(()))
     for conv in convs:
-        conv.taps = nn.Parameter(conv.weight.detach()[:, :, conv.window.rows, conv.window.columns].clone())
+        conv.taps = nn.Parameter(conv.seen().detach().clone())
         conv.weight.requires_grad_(False)
     try:
         yield others if convs else None
@@ -113,6 +117,6 @@ def seen_alone(model: nn.Module) -> Iterator[nn.Parameter | None]:
             assert conv.taps is not None
             with torch.no_grad():
                 conv.weight.mul_(others)
-                conv.weight[:, :, conv.window.rows, conv.window.columns] = conv.taps
+                conv.seen().copy_(conv.taps)
             conv.taps = None
             conv.weight.requires_grad_(True)

@@ -22,8 +22,12 @@ SMALL = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.
 
 
 def sweep(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python(folder, "-W", "error::DeprecationWarning:sweep", "-m", "sweep", *arguments, **environment)
+
+
+def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:sweep", "-m", "sweep", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
@@ -115,8 +119,7 @@ main()
 
 
 def test_hydra_composes_each_point_once(standin_source: None, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", COUNTED, "-m", *SMALL]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = python(tmp_path, "-c", COUNTED, "-m", *SMALL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("composed by Hydra") == 2
 
@@ -138,8 +141,7 @@ main()
 
 
 def test_interrupted_while_importing_still_reports(standin_source: None, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", INTERRUPTED, "-m", *SMALL]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = python(tmp_path, "-c", INTERRUPTED, "-m", *SMALL)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.endswith("interrupted: what is finished is kept; the same command goes on from there\n")
