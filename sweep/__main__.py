@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-from sweep import compose, progress, record, run, table
+from sweep import compose, interrupt, progress, record, run, table
 from sweep.compose import CONF
 from sweep.config import Config, Export, UserError
 from sweep.run import Point
@@ -29,6 +29,8 @@ def job(cfg: DictConfig) -> None:
     point = compose.plan(compose.to_config(cfg))
     if point is None:  # Hydra launches also what skip_absent leaves out
         return
+    if interrupt.came():  # and was lost on the way here
+        raise KeyboardInterrupt
     if progress.current:
         progress.current.begin(point)
     outcome = run.run_point(point, _root(point.config))
@@ -49,7 +51,8 @@ def main() -> None:
     try:
         if arguments.config_name or arguments.config_path:
             raise UserError("--config-name and --config-path: not supported; add YAML of your own with --config-dir")
-        sys.exit(_sweep(arguments.overrides, arguments.multirun, arguments.config_dir))
+        with interrupt.heeded():
+            missing = _sweep(arguments.overrides, arguments.multirun, arguments.config_dir)
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
@@ -58,9 +61,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
+    sys.exit(1 if missing else 0)
 
 
-def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> int:
+def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> bool:
+    """Train what is owed and report; return whether results are missing."""
     points = compose.points(overrides, multirun, config_dir)
     varied = compose.varied(points)
     root = _root(points[0].config)
@@ -91,7 +96,8 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
             # Every point was composed above; Hydra would do it once more for all of them before the first starts.
             # Patched in the base class, because Hydra imports its plugins' modules anew: their classes are not ours.
             Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
-            job()
+            with interrupt.heeded():  # before Hydra's exit code of its own
+                job()
         else:
             print(f"{count}, all finished before; results are in {root}")
     except OSError as error:
@@ -111,7 +117,7 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     missing = _report(root, entries, study) if multirun else _print_single(points[0], root)
     if points[0].config.export is Export.best:
         _export(points, root)
-    return 1 if missing else 0
+    return missing
 
 
 def _report(root: Path, entries: list[table.Entry], study: table.Study) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from sweep import compose, record, run, table, verdict
+from sweep import compose, interrupt, record, run, table, verdict
 from sweep.config import UserError, Which
 from sweep.inference import Floats
 from sweep.run import Point
@@ -61,7 +61,8 @@ def main() -> None:
         print(HELP)
         return
     try:
-        print(advise(arguments))
+        with interrupt.heeded():
+            print(advise(arguments))
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise

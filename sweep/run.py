@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from sweep import __version__, data, models, record, source, table
+from sweep import __version__, data, interrupt, models, record, source, table
 from sweep import config as settings
 from sweep.config import Config, UserError
 from sweep.data import Labels, Split, Task
@@ -196,6 +196,8 @@ def run_point(point: Point, root: Path) -> Outcome:
                 record.write_members(folder, seed, members)
                 trained += len(members)
         except Exception as caught:
+            if interrupt.came():
+                raise KeyboardInterrupt from caught
             line = str(caught) if isinstance(caught, UserError) else f"{type(caught).__name__}: {caught}"
             line = " ".join(line.split())
             record.write_failure(folder, line, traceback.format_exc())

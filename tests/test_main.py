@@ -152,6 +152,37 @@ def test_interrupted_while_importing_still_reports(standin_source: None, tmp_pat
     assert "2 points, 1 to train" in rest.stdout
 
 
+LOST = """
+import os, signal, sys
+from sweep import {module}
+from sweep.__main__ import main
+
+def interrupted(*arguments, real={module}.{function}):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        {then}
+    return real(*arguments)
+
+{module}.{function} = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [("compose", "points"), ("compose", "to_config"), ("run", "plan"), ("run", "fetch"), ("run", "_train_seeds")],
+)
+@pytest.mark.parametrize("then", ["raise AttributeError('of a broken finally')", "pass"])
+def test_interrupt_that_a_library_lost_is_heeded(
+    standin_source: None, tmp_path: Path, module: str, function: str, then: str
+) -> None:
+    done = python(tmp_path, "-c", LOST.format(module=module, function=function, then=then), "-m", *SMALL)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "\ninterrupted: what is finished is kept; the same command goes on from there\n"
+    assert not list(tmp_path.glob("outputs/sweep/jobs/*/failure.json"))
+
+
 def test_failed_points_leave_the_others_alone(standin_source: None, tmp_path: Path) -> None:
     arguments = ["-m", *SMALL[:5], "freeze_depth=4,5"]
     first = sweep(tmp_path, *arguments)

@@ -1,0 +1,39 @@
+"""Ctrl-C, also where a library loses it.
+
+Python raises KeyboardInterrupt wherever the process happens to be. In a `finally` of a library that can become an error
+of another kind, and in a destructor it is dropped. So this remembers that it came.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_came = False
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _came  # a process has one Ctrl-C
+    _came = True
+    raise KeyboardInterrupt
+
+
+def came() -> bool:
+    """Return whether Ctrl-C was pressed since heeded() was first entered."""
+    return _came
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Make any error that leaves this block after Ctrl-C a KeyboardInterrupt.
+
+    raises: KeyboardInterrupt, as is or for the error that came of it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
+        signal.signal(signal.SIGINT, _handle)
+    try:
+        yield
+    except BaseException as error:
+        if _came and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
