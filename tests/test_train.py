@@ -35,9 +35,17 @@ RATES, SEEDS = [0.003, 0.03, 0.3], [4, 9]
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
-def test_heads_trained_together_equal_heads_trained_alone(name: str, p: float, precision: Precision) -> None:
+@pytest.mark.parametrize("pooled", [False, True], ids=["inputs of each seed", "inputs of all seeds"])
+def test_heads_trained_together_equal_heads_trained_alone(
+    name: str, p: float, precision: Precision, pooled: bool
+) -> None:
     recipe = train.Recipe(OptimizerConfig(name, weight_decay=0.05), 4, 16, precision)
     data = {seed: (examples(50, seed), examples(20, seed + 1), examples(15, seed + 2)) for seed in SEEDS}
+    if pooled:  # as pretrained features are: each seed trains on rows of its own, all are evaluated on the same
+        first, val, test = data[SEEDS[0]]
+        labels = torch.zeros(len(first.inputs), dtype=torch.int64).scatter(0, first.rows, first.labels)
+        drawn = {seed: torch.randperm(80, generator=torch.Generator().manual_seed(seed))[:50] for seed in SEEDS}
+        data = {seed: (train.Examples(first.inputs, rows, labels[rows]), val, test) for seed, rows in drawn.items()}
     together = [[head(seed, p) for _ in RATES] for seed in SEEDS]
     alone = copy.deepcopy(together)
     generator = torch.get_rng_state()
