@@ -48,19 +48,10 @@ def main() -> None:
     if arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion:
         job()
         return
-    try:
+    with interrupt.command():
         if arguments.config_name or arguments.config_path:
             raise UserError("--config-name and --config-path: not supported; add YAML of your own with --config-dir")
-        with interrupt.heeded():
-            missing = _sweep(arguments.overrides, arguments.multirun, arguments.config_dir)
-    except UserError as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        missing = _sweep(arguments.overrides, arguments.multirun, arguments.config_dir)
     sys.exit(1 if missing else 0)
 
 

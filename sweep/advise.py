@@ -8,7 +8,6 @@ have had all epochs. Only validation images decide. Records are those of a sweep
 import dataclasses
 import json
 import math
-import os
 import shlex
 import sys
 import time
@@ -60,17 +59,8 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         print(HELP)
         return
-    try:
-        with interrupt.heeded():
-            print(advise(arguments))
-    except UserError as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    with interrupt.command():
+        print(advise(arguments))
 
 
 def advise(arguments: Sequence[str]) -> str:

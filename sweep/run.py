@@ -192,12 +192,11 @@ def run_point(point: Point, root: Path) -> Outcome:
         record.clear_failure(folder)
         record.write_text(folder / "config.yaml", _yaml(point.config))
         try:
-            for seed, members in _train_seeds(point, owed, _sibling_depths(root, point)):
-                record.write_members(folder, seed, members)
-                trained += len(members)
+            with interrupt.heeded():
+                for seed, members in _train_seeds(point, owed, _sibling_depths(root, point)):
+                    record.write_members(folder, seed, members)
+                    trained += len(members)
         except Exception as caught:
-            if interrupt.came():
-                raise KeyboardInterrupt from caught
             line = str(caught) if isinstance(caught, UserError) else f"{type(caught).__name__}: {caught}"
             line = " ".join(line.split())
             record.write_failure(folder, line, traceback.format_exc())

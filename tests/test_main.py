@@ -153,7 +153,7 @@ def test_interrupted_while_importing_still_reports(standin_source: None, tmp_pat
 
 
 LOST = """
-import os, signal, sys
+import os, signal
 from sweep import {module}
 from sweep.__main__ import main
 
