@@ -165,8 +165,8 @@ def _weights(folder: Path) -> Path:
     """Write what both sides start from: the embedded source, trained on first use."""
     from safetensors.torch import save_file
 
-    from sweep import source
     from sweep.config import SourceConfig
+    from sweep.plan import sources as source
 
     path = folder / "weights.safetensors"
     save_file(source.resolve(SourceConfig(), "resnet18").load("cpu").state, path)
@@ -179,7 +179,9 @@ def _ratios(runs: dict[str, list[dict[str, float]]]) -> list[float]:
 
 def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) -> plain.Result:
     """Run points as the command line does, less imports, and, but for the origin, decoding and reading the weights."""
-    from sweep import compose, record, run, table
+    from sweep.cli import compose
+    from sweep.report import record, table
+    from sweep.run import job as run
 
     overrides = _overrides(case, options, subset, options.weights)
     if case == "members":
@@ -208,7 +210,8 @@ def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) ->
 def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result:
     from safetensors.torch import load_file
 
-    from sweep import compose, data
+    from sweep.cli import compose
+    from sweep.data import task as data
 
     depth = CASES[case][3]
     if case == "members":  # one member of ours
@@ -290,8 +293,8 @@ def best_rate(dtype: torch.dtype) -> float:
 
 def block_flops() -> list[int]:
     """Return the FLOPs of one image's forward pass through each block of ResNet-18 at 32 pixels, and the head."""
-    from sweep import models
     from sweep.config import Unit
+    from sweep.models import build as models
 
     network = models.build("resnet18", models.random_state("resnet18", 32, 0), 10, 32, head_seed=0)
     blocks, head = models.blocks(network, "resnet18", Unit.stage)

@@ -72,7 +72,8 @@ def _bundle(options: argparse.Namespace, folder: Path) -> Path:
     from safetensors.torch import load_file
 
     from benchmarks import cases
-    from sweep import compose, data
+    from sweep.cli import compose
+    from sweep.data import task as data
 
     overrides = cases._overrides("head", options, cases._subset(options, folder), options.weights)
     task = data.load(compose.points(overrides, multirun=False)[0].config.data, 32)

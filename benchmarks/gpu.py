@@ -22,8 +22,12 @@ from torch import nn
 
 from benchmarks import plain
 from benchmarks.cases import BATCH, BLOCKS, LR, block_flops, step_flops
-from sweep import compose, data, models, record, run
-from sweep.run import Point
+from sweep.cli import compose
+from sweep.data import task as data
+from sweep.models import build as models
+from sweep.report import record
+from sweep.run import job as run
+from sweep.run.job import Point
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 10

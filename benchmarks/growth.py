@@ -17,8 +17,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from sweep import compose, run
-from sweep.config import cache_folder
+from sweep.cli import compose
+from sweep.paths import cache_folder
+from sweep.run import job as run
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -21,8 +21,9 @@ import torch
 from safetensors import safe_open
 
 from benchmarks.cases import RESULTS, best_rate, block_flops, step_flops
-from sweep import data, glyphs
 from sweep.config import SourceConfig
+from sweep.data import glyphs
+from sweep.data import task as data
 
 COMMAND = ["-m", "sweep", "-m", "pretrained=true,false", "freeze_depth=0,2,4"]
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from sweep import models
 from sweep.config import Unit
+from sweep.models import build as models
 
 RESULTS = Path(__file__).parent / "results"
 

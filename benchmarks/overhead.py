@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sweep import record, report, table
-from sweep.record import Record
+from sweep.report import record, table
+from sweep.report import render as report
+from sweep.report.record import Record
 
 RESULTS = Path(__file__).parent / "results"
 SWEEP = [sys.executable, "-m", "sweep"]

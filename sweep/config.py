@@ -5,26 +5,14 @@ data.DATASETS, source.SOURCES), whose modules make the checks that need them.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-
-class UserError(ValueError):
-    """What arrived, what is allowed, what to change: one line, shown without a traceback."""
-
-
-class AbsentError(UserError):
-    """Data that is not on this machine and cannot be fetched."""
+from sweep.errors import UserError, unknown
 
 
 class Unit(StrEnum):
@@ -246,11 +234,6 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 NOT_IDENTITY = ("name", "seeds", "device", "force", "skip_absent", "export", "cache", "study")
 
 
-def cache_folder() -> Path:
-    """Return where weights and data sets are kept: $SWEEP_CACHE, else the user's cache folder of the system."""
-    return Path(os.environ.get("SWEEP_CACHE") or platformdirs.user_cache_dir("freeze-sweep"))
-
-
 def identity(config: Config) -> dict[str, Any]:
     """Return the settings that the result depends on, as plain JSON values."""
     settings = dataclasses.asdict(config)
@@ -263,14 +246,6 @@ def identity(config: Config) -> dict[str, Any]:
 def digest(value: Any) -> str:
     """Return 12 hexadecimal digits that name a JSON value by its content."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def unknown(setting: str, value: str, allowed: Iterable[str]) -> UserError:
-    """Return the error for a name that no table has, with the nearest name that one does."""
-    names = list(allowed)
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return UserError(f"{setting}={value}: unknown; use one of {', '.join(names)}{hint}")
 
 
 def check(config: Config) -> None:

@@ -15,11 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sweep import data, models, record, run
-from sweep.config import UserError
-from sweep.freeze import Normalize
-from sweep.record import Record
-from sweep.run import Point
+from sweep.data import task as data
+from sweep.errors import UserError
+from sweep.models import build as models
+from sweep.models.frozen import Normalize
+from sweep.report import record
+from sweep.report.record import Record
+from sweep.run import job as run
+from sweep.run.job import Point
 
 FORMAT = 1  # of model.json
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sweep.config import UserError
+from sweep.errors import UserError
 
 _came = False
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from sweep import verdict
-from sweep.verdict import CASES, TaskScores
+from sweep.stats import rule as verdict
+from sweep.stats.rule import CASES, TaskScores
 
 DEPTHS = np.arange(6)  # of five blocks, as ResNet-18 by stage
 

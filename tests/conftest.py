@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 # Before anything looks it up: tests neither read nor fill the user's cache.
 os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
 
-from sweep import models, source
 from sweep.config import Config, SourceConfig
+from sweep.models import build as models
+from sweep.plan import sources as source
 
 
 @pytest.fixture(scope="session")

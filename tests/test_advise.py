@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep import advise, run
-from sweep.advise import Arm, halve, recommend, rungs
-from sweep.config import Config, UserError
+from sweep.cli import advise
+from sweep.cli.advise import Arm, halve, recommend, rungs
+from sweep.config import Config
+from sweep.errors import UserError
+from sweep.run import job as run
 
 
 def arm(depth: int, *accuracy: float, epochs: int = 4, n_val: int = 100_000) -> Arm:
@@ -115,7 +117,7 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
 def test_scores_of_a_depth_are_those_of_its_job(tiny: Callable[..., Config], tmp_path: Path) -> None:
     point = run.plan(tiny(freeze_depth=3, pretrained=True, cache_max_gb=1.0))
     run.run_point(point, tmp_path)
-    from sweep import record
+    from sweep.report import record
 
     (member,) = record.read_members(record.job_folder(tmp_path, point.job), 0) or []
     assert run.score_depths(point)[3] == pytest.approx(member.scores, rel=1e-4)

@@ -8,9 +8,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from sweep import compose as cli
-from sweep import data, downloads, models, source
-from sweep.config import AbsentError, Config, UserError, check
+from sweep.cli import compose as cli
+from sweep.config import Config, check
+from sweep.data import task as data
+from sweep.data import torchvision as downloads
+from sweep.errors import AbsentError, UserError
+from sweep.models import build as models
+from sweep.plan import sources as source
 
 YAMLS = sorted(str(path.relative_to(cli.CONF)) for path in cli.CONF.rglob("*.yaml"))
 

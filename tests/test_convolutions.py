@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sweep import convolutions, models
+from sweep.models import build as models
+from sweep.models import convolutions
 
 
 def pair(kernel: int, stride: int, padding: int, side: int) -> tuple[nn.Conv2d, nn.Conv2d]:

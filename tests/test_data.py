@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from sweep import data
-from sweep.config import Case, DataConfig, Transform, UserError
+from sweep.config import Case, DataConfig, Transform
+from sweep.data import task as data
+from sweep.errors import UserError
 
 
 def load(config: DataConfig, size: int = 32) -> data.Task:

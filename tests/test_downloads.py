@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torchvision
 
-from sweep import data, downloads
-from sweep.config import DataConfig, UserError
+from sweep.config import DataConfig
+from sweep.data import task as data
+from sweep.data import torchvision as downloads
+from sweep.errors import UserError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 

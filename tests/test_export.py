@@ -13,8 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sweep
-from sweep import data, export, run, train
-from sweep.config import Config, UserError
+from sweep import export
+from sweep.config import Config
+from sweep.data import task as data
+from sweep.errors import UserError
+from sweep.run import job as run
+from sweep.train import loop as train
 
 Tiny = Callable[..., Config]
 

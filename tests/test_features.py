@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from sweep import features, store
 from sweep.config import BatchNorm, Precision
-from sweep.data import Split
-from sweep.freeze import Network, Normalize
+from sweep.data import store
+from sweep.data.task import Split
+from sweep.models.frozen import Network, Normalize
+from sweep.run import feature_cache as features
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision import transforms
 
 from sweep.config import BatchNorm, Which
-from sweep.freeze import Frozen, Network, Normalize, fingerprint
+from sweep.models.frozen import Frozen, Network, Normalize, fingerprint
 
 
 def network(depth: int = 2, batchnorm: BatchNorm = BatchNorm.frozen, which: Which = Which.prefix) -> Network:

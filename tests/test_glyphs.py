@@ -1,6 +1,6 @@
 import numpy as np
 
-from sweep import glyphs
+from sweep.data import glyphs
 
 
 def test_same_image_every_time_and_longer_split_begins_with_shorter() -> None:

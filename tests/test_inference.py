@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweep import inference
+from sweep.stats import tests as inference
 
 
 def count(groups: list[np.ndarray]) -> float:

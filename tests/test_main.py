@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from sweep import models
+from sweep.models import build as models
 
 SMALL = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=0,5"]
 
@@ -107,7 +107,7 @@ def test_every_image_is_read_before_the_first_point_trains(
 
 COUNTED = """
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from sweep.__main__ import main
+from sweep.cli.main import main
 
 def load_sweep_config(self, *arguments, load=ConfigLoaderImpl.load_sweep_config):
     print("composed by Hydra")
@@ -126,8 +126,8 @@ def test_hydra_composes_each_point_once(standin_source: None, tmp_path: Path) ->
 
 INTERRUPTED = """
 import sys
-from sweep import run
-from sweep.__main__ import main
+from sweep.run import job as run
+from sweep.cli.main import main
 
 def run_point(point, root, train=run.run_point):
     if list(root.glob("jobs/*/seed-*.json")):
@@ -154,8 +154,8 @@ def test_interrupted_while_importing_still_reports(standin_source: None, tmp_pat
 
 LOST = """
 import os, signal
-from sweep import {module}
-from sweep.__main__ import main
+from sweep.{package} import {leaf} as {module}
+from sweep.cli.main import main
 
 def interrupted(*arguments, real={module}.{function}):
     try:
@@ -177,7 +177,9 @@ main()
 def test_interrupt_that_a_library_lost_is_heeded(
     standin_source: None, tmp_path: Path, module: str, function: str, then: str
 ) -> None:
-    done = python(tmp_path, "-c", LOST.format(module=module, function=function, then=then), "-m", *SMALL)
+    package, leaf = {"compose": ("cli", "compose"), "run": ("run", "job")}[module]
+    lost = LOST.format(package=package, leaf=leaf, module=module, function=function, then=then)
+    done = python(tmp_path, "-c", lost, "-m", *SMALL)
     assert done.returncode == 130, done.stderr
     assert done.stderr == "\ninterrupted: what is finished is kept; the same command goes on from there\n"
     assert not list(tmp_path.glob("outputs/sweep/jobs/*/failure.json"))

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from sweep import data, measure, record, run, similarity, table
 from sweep.config import Config, DataConfig, Transform
-from sweep.train import Examples
+from sweep.data import task as data
+from sweep.report import record, table
+from sweep.run import job as run
+from sweep.run import measure
+from sweep.stats import distances as similarity
+from sweep.train.loop import Examples
 
 Tiny = Callable[..., Config]
 

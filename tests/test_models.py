@@ -3,9 +3,11 @@ import torch
 import torchvision
 from torch import nn
 
-from sweep import architectures, models
-from sweep.config import ModelConfig, Unit, UserError
-from sweep.freeze import Network, Normalize, channels_last
+from sweep.config import ModelConfig, Unit
+from sweep.errors import UserError
+from sweep.models import build as models
+from sweep.models.cuts import torchvision as architectures
+from sweep.models.frozen import Network, Normalize, channels_last
 
 # What freeze_depth=0, 1, ... leaves to train of each model with a head for 10 classes. The first number is the count
 # that torchvision publishes, less its head for 1,000 classes, plus ours (and for ViT, 5 positions instead of 197).

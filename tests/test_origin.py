@@ -8,9 +8,15 @@ import torch
 import torchvision
 from torch import nn
 
-from sweep import compose, data, models, record, report, run, table, train
+from sweep.cli import compose
 from sweep.config import BatchNorm, Config, Normalization, Schedule
+from sweep.data import task as data
+from sweep.models import build as models
+from sweep.report import record, table
+from sweep.report import render as report
+from sweep.run import job as run
 from sweep.seeds import torch_seed
+from sweep.train import loop as train
 
 Tiny = Callable[..., Config]
 ORIGIN = {

@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep import data, parquet
-from sweep.config import DataConfig, UserError
+from sweep.config import DataConfig
+from sweep.data import parquet
+from sweep.data import task as data
+from sweep.errors import UserError
 
 
 def config(root: Path, **fields: Any) -> DataConfig:

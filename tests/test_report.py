@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sweep import record, report, table
-from sweep.record import Record
+from sweep.report import record, table
+from sweep.report import render as report
+from sweep.report.record import Record
 
 CASES = {"digits": "similar_fewer", "letters": "similar_more", "waves": "dissimilar"}
 PEAK = {"digits": 4, "letters": 2, "waves": 0}
@@ -306,7 +307,7 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-from sweep import report
+from sweep.report import render as report
 report.main(sys.argv[1:])
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)

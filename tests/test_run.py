@@ -9,21 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweep import data, record, run, table, train
-from sweep.config import (
-    Above,
-    Augment,
-    BatchNorm,
-    Config,
-    OptimizerConfig,
-    Precision,
-    Schedule,
-    UserError,
-    Which,
-    identity,
-)
-from sweep.freeze import Network, fingerprint
-from sweep.record import Record
+from sweep.config import Above, Augment, BatchNorm, Config, OptimizerConfig, Precision, Schedule, Which, identity
+from sweep.data import task as data
+from sweep.errors import UserError
+from sweep.models.frozen import Network, fingerprint
+from sweep.report import record, table
+from sweep.report.record import Record
+from sweep.run import job as run
+from sweep.train import loop as train
 
 Tiny = Callable[..., Config]
 TIMES = ("prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes", "certificate")

@@ -7,9 +7,9 @@ from scipy import linalg, optimize, spatial, stats
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import KNeighborsClassifier
 
-from sweep import similarity
-from sweep.config import UserError
-from sweep.similarity import DISTANCES, SCORES, Estimate, Floats, Ints, distances, overall, place, scores
+from sweep.errors import UserError
+from sweep.stats import distances as similarity
+from sweep.stats.distances import DISTANCES, SCORES, Estimate, Floats, Ints, distances, overall, place, scores
 
 
 def blobs(classes: int, images: int, gap: float, *, shift: float = 0.0, seed: int = 0) -> tuple[Floats, Ints]:
@@ -357,8 +357,11 @@ def test_letters_are_near_and_gratings_far_on_a_trained_network() -> None:
     """Repeat the measurement that place() cites: a ResNet-18 is trained on Latin letters, in about a minute."""
     import torch
 
-    from sweep import data, freeze, models, source
     from sweep.config import BatchNorm, DataConfig, SourceConfig, Unit
+    from sweep.data import task as data
+    from sweep.models import build as models
+    from sweep.models import frozen as freeze
+    from sweep.plan import sources as source
 
     src = source.resolve(SourceConfig(), "resnet18")
     net = models.build("resnet18", src.load("cpu").state, src.n_classes, src.image_size, head_seed=0)

@@ -8,8 +8,10 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from sweep import models, source
-from sweep.config import DataConfig, ModelConfig, SourceConfig, UserError
+from sweep.config import DataConfig, ModelConfig, SourceConfig
+from sweep.errors import UserError
+from sweep.models import build as models
+from sweep.plan import sources as source
 
 SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
 

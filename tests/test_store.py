@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep import store
+from sweep.data import store
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sweep import models, source, timm_models
-from sweep.config import Library, ModelConfig, SourceConfig, Unit, UserError
-from sweep.freeze import Network, Normalize, channels_last
+from sweep.config import Library, ModelConfig, SourceConfig, Unit
+from sweep.errors import UserError
+from sweep.models import build as models
+from sweep.models.cuts import timm as timm_models
+from sweep.models.frozen import Network, Normalize, channels_last
+from sweep.plan import sources as source
 
 timm = pytest.importorskip("timm")
 

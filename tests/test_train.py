@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from sweep import train
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
+from sweep.train import loop as train
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweep import inference, verdict
-from sweep.verdict import TaskScores
+from sweep.stats import rule as verdict
+from sweep.stats import tests as inference
+from sweep.stats.rule import TaskScores
 
 
 def task(case: str, *curve: float, seeds: int = 3, noise: float = 0.0) -> TaskScores:

@@ -18,8 +18,13 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-from sweep import data, glyphs, models, timm_models
-from sweep.config import DataConfig, ModelConfig, SourceConfig, UserError, cache_folder, digest, unknown
+from sweep.config import DataConfig, ModelConfig, SourceConfig, digest
+from sweep.data import glyphs
+from sweep.data import task as data
+from sweep.errors import UserError, unknown
+from sweep.models import build as models
+from sweep.models.cuts import timm as timm_models
+from sweep.paths import cache_folder
 
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
 
@@ -156,8 +161,9 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from sweep import freeze, train
     from sweep.config import BatchNorm, Unit
+    from sweep.models import frozen as freeze
+    from sweep.train import loop as train
 
     start = time.perf_counter()
     size = config.data.image_size or glyphs.SIZE

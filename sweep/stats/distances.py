@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import linalg, optimize, sparse, spatial, special
 from sklearn.covariance import ledoit_wolf
 
-from sweep.config import UserError
+from sweep.errors import UserError
 from sweep.seeds import stream
 
 Floats = npt.NDArray[np.float64]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor
 
-from sweep import store
-from sweep.data import Split
-from sweep.freeze import Network
+from sweep.data import store
+from sweep.data.task import Split
+from sweep.models.frozen import Network
 
 BATCH = 256  # images; large enough for the matrix units, small enough for the activations of a 224-pixel ResNet
 

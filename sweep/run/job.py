@@ -27,20 +27,25 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from sweep import __version__, data, interrupt, models, record, source, table
+from sweep import __version__, interrupt
 from sweep import config as settings
-from sweep.config import Config, UserError
-from sweep.data import Labels, Split, Task
-from sweep.record import Record
+from sweep.config import Config
+from sweep.data import task as data
+from sweep.data.task import Labels, Split, Task
+from sweep.errors import UserError
+from sweep.models import build as models
+from sweep.plan import sources as source
+from sweep.plan.sources import Source, Weights
+from sweep.report import record, table
+from sweep.report.record import Record
 from sweep.seeds import torch_seed
-from sweep.source import Source, Weights
 
 if TYPE_CHECKING:
     import torch
 
-    from sweep.freeze import Network
-    from sweep.measure import Reference, Similarity
-    from sweep.train import Curves, Examples, Recipe
+    from sweep.models.frozen import Network
+    from sweep.run.measure import Reference, Similarity
+    from sweep.train.loop import Curves, Examples, Recipe
 
 
 @dataclass(frozen=True)
@@ -266,7 +271,7 @@ def _train_seeds(point: Point, seeds: Sequence[int], depths: Collection[int]) ->
 
 def _train_heads(point: Point, feeds: Mapping[int, Feed], device: torch.device) -> Iterator[tuple[int, list[Record]]]:
     """Yield (seed, its members), all trained together: the network's outputs are there, only linear layers are left."""
-    from sweep import train
+    from sweep.train import loop as train
 
     config, start = point.config, time.perf_counter()
     # Pretrained, all seeds have the same frozen weights; random, each has its own.
@@ -338,7 +343,7 @@ def _train_members(point: Point, seed: int, feed: Feed, images: Feed | None, dev
 def _train_member(
     point: Point, seed: int, lr: float, feed: Feed, images: Feed | None, device: torch.device
 ) -> tuple[_Trained, Network]:
-    from sweep import train
+    from sweep.train import loop as train
 
     config, recipe = point.config, _recipe(point.config)
     frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
@@ -393,7 +398,7 @@ class _Trained:
 
 def _select(point: Point, seed: int, feed: Feed, trained: Sequence[_Trained], device: torch.device) -> list[Record]:
     """Return the members' records: the one that is best on validation is selected, and tested."""
-    from sweep import train
+    from sweep.train import loop as train
 
     members: list[Record] = []
     measured = _measured(point, feed, device)
@@ -450,7 +455,7 @@ def _measured(point: Point, feed: Feed, device: torch.device) -> dict[str, Any]:
 
 def score_depths(point: Point) -> list[dict[str, float]]:
     """Return the transferability scores of every depth of the source's network, from one pass; {} of the images."""
-    from sweep import measure
+    from sweep.run import measure
 
     config, device, n_blocks = point.config, _device(point.config.device), point.common["n_blocks"]
     task = data.load(config.data, point.common["image_size"], config.cache.max_gb)
@@ -469,7 +474,7 @@ _references: dict[tuple[Any, ...], Reference] = {}  # the last one
 
 
 def _similarity(point: Point, device: torch.device) -> Similarity:
-    from sweep.measure import Reference
+    from sweep.run.measure import Reference
 
     config, size = point.config, point.common["image_size"]
     assert point.source.task_images is not None, "asked for only where there are images"
@@ -486,7 +491,7 @@ def _similarity(point: Point, device: torch.device) -> Similarity:
 
 
 def _recipe(config: Config) -> Recipe:
-    from sweep.train import Recipe
+    from sweep.train.loop import Recipe
 
     return Recipe(config.optimizer, config.epochs, config.batch_size, config.precision, config.data.augment)
 
@@ -532,7 +537,9 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
 
     depths: other depths whose outputs will be asked for by other jobs, to be kept on the way.
     """
-    from sweep import features, measure, train
+    from sweep.run import feature_cache as features
+    from sweep.run import measure
+    from sweep.train import loop as train
 
     config = point.config
     start = time.perf_counter()
@@ -568,7 +575,7 @@ def _images(task: Task, index: Labels, device: torch.device, mode: str = "none")
     """Return the images themselves."""
     import torch
 
-    from sweep import train
+    from sweep.train import loop as train
 
     splits = {"train": task.train.take(index), "val": task.val, "test": task.test}
     placed = {
@@ -614,7 +621,7 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
 
     depth: how many of the first blocks are frozen, if not what the point says.
     """
-    from sweep import freeze
+    from sweep.models import frozen as freeze
 
     config, name = point.config, point.config.model.full_name
     src, size = point.source, point.common["image_size"]
@@ -648,7 +655,7 @@ def _source_weights(src: Source, device: torch.device) -> Weights:
 
 def _weights_key(point: Point, seed: int, device: torch.device) -> str:
     """Return a hash of the backbone's weights before training."""
-    from sweep import freeze
+    from sweep.models import frozen as freeze
 
     if point.config.pretrained:
         name = (point.source.key, point.config.model.full_name)
@@ -700,7 +707,7 @@ def _member(point: Point, seed: int, trained: _Trained, feed: Feed, device: torc
 
 
 def _certify(network: Network) -> str:
-    from sweep.freeze import fingerprint
+    from sweep.models.frozen import fingerprint
 
     return fingerprint(network.frozen_tensors())
 
@@ -780,7 +787,7 @@ def _versions() -> dict[str, str]:
 @functools.cache
 def _git_commit() -> str | None:
     """Return the commit of the checkout that this code runs from, with "+" if it was changed; None if installed."""
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
     try:

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweep import data, similarity
-from sweep.config import Transform, UserError
-from sweep.data import Split, Task
-from sweep.freeze import Network
-from sweep.similarity import Estimate, Floats, Placement
-from sweep.train import Examples
+from sweep.config import Transform
+from sweep.data import task as data
+from sweep.data.task import Split, Task
+from sweep.errors import UserError
+from sweep.models.frozen import Network
+from sweep.stats import distances as similarity
+from sweep.stats.distances import Estimate, Floats, Placement
+from sweep.train.loop import Examples
 
 IMAGES = 1000  # of one side, at most: scores and distances of more hardly differ, and take longer
 BATCH = 256  # images

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from sweep import inference, record, verdict
-from sweep.record import Record
+from sweep.report import record
+from sweep.report.record import Record
+from sweep.stats import rule as verdict
+from sweep.stats import tests as inference
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]

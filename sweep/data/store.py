@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from sweep.config import cache_folder
+from sweep.paths import cache_folder
 
 Array = npt.NDArray[Any]
 Allocate = Callable[[str, tuple[int, ...], npt.DTypeLike], Array]

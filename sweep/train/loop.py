@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sweep import convolutions
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
-from sweep.data import Labels
-from sweep.freeze import channels_last, mixed
+from sweep.data.task import Labels
+from sweep.models import convolutions
+from sweep.models.frozen import channels_last, mixed
 from sweep.seeds import torch_seed
 
 EVAL_BATCH = 512  # images

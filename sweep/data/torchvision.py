@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.config import AbsentError
+from sweep.errors import AbsentError
 
 
 @dataclass(frozen=True)

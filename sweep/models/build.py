@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from sweep import timm_models
-from sweep.config import ModelConfig, Unit, UserError, unknown
+from sweep.config import ModelConfig, Unit
+from sweep.errors import UserError, unknown
+from sweep.models.cuts import timm as timm_models
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sweep.convolutions import Window
+    from sweep.models.convolutions import Window
 
 State = dict[str, "Tensor"]
 
@@ -143,7 +144,7 @@ def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tupl
 
 
 def _head_path(model: nn.Module, name: str) -> str:
-    from sweep import architectures
+    from sweep.models.cuts import torchvision as architectures
 
     if name.startswith(timm_models.PREFIX):
         return timm_models.head_path(model, name)
@@ -158,7 +159,8 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
     """
     import torch
 
-    from sweep import architectures, convolutions
+    from sweep.models import convolutions
+    from sweep.models.cuts import torchvision as architectures
 
     if name.startswith(timm_models.PREFIX):  # timm's models also have buffers that are in no state dict
         with torch.random.fork_rng(devices=[]):
@@ -181,7 +183,7 @@ def build(name: str, state: State, n_classes: int, image_size: int, head_seed: i
 
 @functools.lru_cache(maxsize=4)
 def _replaceable(name: str, image_size: int) -> dict[str, Window | None]:
-    from sweep import convolutions
+    from sweep.models import convolutions
 
     return convolutions.choose(copy.deepcopy(_skeleton(name, image_size)), image_size)
 
@@ -204,7 +206,7 @@ def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn
     """
     from torch import nn
 
-    from sweep import architectures
+    from sweep.models.cuts import torchvision as architectures
 
     if name.startswith(timm_models.PREFIX):
         parts, head, stages = timm_models.cut(model, name)
@@ -291,7 +293,3 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     print(block_table(options.model, Unit(options.unit), options.image_size, options.classes))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweep.config import UserError, cache_folder, unknown
+from sweep.errors import UserError, unknown
+from sweep.paths import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

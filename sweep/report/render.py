@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from sweep import record, table, verdict
-from sweep.verdict import Verdict
+from sweep.report import record, table
+from sweep.stats import rule as verdict
+from sweep.stats.rule import Verdict
 
 FIGURE = "accuracy_by_depth"
 EMBEDDED = "glyphs_latin"  # the letters source
@@ -548,7 +549,3 @@ def main(argv: list[str] | None = None) -> None:
         )
     print(report.text)
     sys.exit(1 if report.missing else 0)
-
-
-if __name__ == "__main__":
-    main()

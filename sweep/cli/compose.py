@@ -21,13 +21,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from sweep import config as settings
-from sweep import data, run
-from sweep.config import AbsentError, Config, DataConfig, UserError
-from sweep.run import Point
-
-_PACKAGE = Path(__file__).resolve().parent
-# conf/ lies inside an installed wheel, and beside the package in a checkout.
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+from sweep.config import Config, DataConfig
+from sweep.data import task as data
+from sweep.errors import AbsentError, UserError, unknown
+from sweep.paths import CONF
+from sweep.run import job as run
+from sweep.run.job import Point
 
 ConfigStore.instance().store("schema", node=Config)
 
@@ -169,7 +168,7 @@ def _one_line(error: Exception) -> str:
     text = f"{error}\n{error.__cause__ or ''}"
     group = re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\n((?:\t\S+\n?)*)", text)
     if group:
-        return str(settings.unknown(group[1], group[2], group[3].split()))
+        return str(unknown(group[1], group[2], group[3].split()))
     key = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text)
     if key:
         return _unknown_setting(key[1] or key[2])
@@ -195,5 +194,5 @@ def _one_line(error: Exception) -> str:
 def _unknown_setting(name: str) -> str:
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     names = [key for key, _ in _flat(settings.identity(Config()))] + [*settings.NOT_IDENTITY, *groups]
-    hint = str(settings.unknown("", name, names)).rpartition("; did you mean")
+    hint = str(unknown("", name, names)).rpartition("; did you mean")
     return f"{name}: no such setting" + "".join(hint[1:] if hint[1] else "; python -m sweep --help lists them")

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from sweep import inference
-from sweep.inference import Floats, Interval, Trend
+from sweep.stats import tests as inference
+from sweep.stats.tests import Floats, Interval, Trend
 
 Ints = npt.NDArray[np.int64]
 

@@ -16,9 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sweep import downloads, glyphs, parquet, store
-from sweep.config import AbsentError, Case, DataConfig, Transform, UserError, cache_folder, digest, unknown
-from sweep.downloads import DOWNLOADS
+from sweep.config import Case, DataConfig, Transform, digest
+from sweep.data import glyphs, parquet, store
+from sweep.data import torchvision as downloads
+from sweep.data.torchvision import DOWNLOADS
+from sweep.errors import AbsentError, UserError, unknown
+from sweep.paths import cache_folder
 from sweep.seeds import stream
 
 Images = glyphs.Images  # (N, 3, S, S) uint8

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from sweep.run import Outcome, Point
+from sweep.run.job import Outcome, Point
 
 
 class Progress:
