@@ -101,7 +101,7 @@ class DataConfig:
     name: str = "glyphs_digits"
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
-    block: str | None = None  # tasks of one block share their images: matched pairs for the verdict's tests
+    matched_group: str | None = None  # tasks of one group share their images: matched pairs for the verdict's tests
     image_column: str | None = None  # parquet only; null = image or img
     label_column: str | None = None  # parquet only; null = label, labels or fine_label
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all

@@ -89,7 +89,7 @@ def best(points: Sequence[Point], root: Path) -> list[tuple[Point, Record]]:
         if len(scores) < len(point.config.seed_list):
             continue
         rank = (float(np.mean(scores)), point.config.freeze_depth)
-        task = point.common["task"]
+        task = point.facts.task
         if task not in chosen or rank > chosen[task][0]:
             chosen[task] = rank, point, max(members, key=lambda member: member.val_accuracy or 0.0)
     return [(point, member) for _, point, member in chosen.values()]
@@ -111,7 +111,7 @@ def write(point: Point, member: Record, folder: Path) -> Path:
             f"export=best: training {point.job} seed {member.seed} again gave a validation accuracy of {accuracy:.3f}, "
             f"not {member.val_accuracy:.3f}; library versions or the device changed; use force=true"
         )
-    name, size, n_classes = point.config.model.full_name, point.common["image_size"], point.common["n_classes"]
+    name, size, n_classes = point.config.model.full_name, point.facts.image_size, point.facts.n_classes
     model = models.build(name, models.random_state(name, size, seed=0), n_classes, size, head_seed=0)
     blocks, head = models.blocks(model, name, point.config.freeze.unit)
     for own, trained in zip([*blocks, head], network.parts(), strict=True):
@@ -125,8 +125,10 @@ def write(point: Point, member: Record, folder: Path) -> Path:
         "image_size": size,
         "mean": normalize.mean.flatten().tolist(),
         "std": normalize.std.flatten().tolist(),
-        **{key: point.common[key] for key in ("task", "source", "source_classes", "pretrained", "freeze_depth")},
-        **{key: point.common[key] for key in ("n_blocks", "unit", "batchnorm", "which", "epochs")},
+        **{
+            key: getattr(point.facts, key) for key in ("task", "source", "source_classes", "pretrained", "freeze_depth")
+        },
+        **{key: getattr(point.facts, key) for key in ("n_blocks", "unit", "batchnorm", "which", "epochs")},
         "job": point.job,
         "seed": member.seed,
         "lr": member.lr,
@@ -137,7 +139,7 @@ def write(point: Point, member: Record, folder: Path) -> Path:
         "git_commit": member.git_commit,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    folder = folder / run.plain(point.common["task"])
+    folder = folder / run.plain(point.facts.task)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").unlink(missing_ok=True)  # so that it never describes other weights
     record.write_bytes(folder / "model.safetensors", content)

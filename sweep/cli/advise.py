@@ -74,7 +74,7 @@ def advise(arguments: Sequence[str]) -> str:
     overrides = [each for each in arguments if not each.startswith("budget_minutes=")]
     first = _plan(overrides)
     root = Path("outputs") / first.config.name
-    depths = range(first.common["n_blocks"] + 1)
+    depths = range(first.facts.n_blocks + 1)
     run.fetch([first])
     scores = run.score_depths(first)
 
@@ -84,10 +84,8 @@ def advise(arguments: Sequence[str]) -> str:
     def announce(chosen: Sequence[int], epochs: int) -> None:
         # the frozen blocks keep, in one pass, the outputs of all depths that the manifest names
         points = [at(first, depth, epochs) for depth in chosen]
-        entries = [
-            {"job": each.job, "seeds": each.config.seed_list, "common": each.common, "varied": {}} for each in points
-        ]
-        table.write_manifest(root, entries)
+        entries = [table.Entry(each.job, each.config.seed_list, each.facts, {}) for each in points]
+        table.write_manifest(root, entries, first.config.study)
 
     arms, notes = halve(depths, first.config.epochs, train, announce, lambda: deadline - time.monotonic())
     if not arms:
@@ -136,7 +134,7 @@ def at(point: Point, depth: int, epochs: int) -> Point:
 def _train(point: Point, root: Path) -> Arm | None:
     """Return what training the point showed; None if it failed or diverged, which is said."""
     outcome = run.run_point(point, root)
-    place = f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen, {_count(point.config.epochs, 'epoch')}"
+    place = f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen, {_count(point.config.epochs, 'epoch')}"
     if outcome.error:
         print(f"  {place}  FAILED: {outcome.error}", flush=True)
         return None
@@ -338,8 +336,8 @@ class Advice:
 
 def rule(point: Point, placed: tuple[float, bool | None] | None) -> str:
     """Return what the rule of thumb would have said of this task."""
-    case, n_classes, source_classes = (point.common[key] for key in ("case", "n_classes", "source_classes"))
-    depths = np.arange(point.common["n_blocks"] + 1)
+    case, n_classes, source_classes = point.facts.case, point.facts.n_classes, point.facts.source_classes
+    depths = np.arange(point.facts.n_blocks + 1)
     fewer = "similar_fewer" if n_classes < source_classes else "similar_more"
     counts = f"{n_classes} classes, the source {source_classes}"
     if case == "unknown" and placed and placed[1] is not None:

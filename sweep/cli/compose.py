@@ -124,14 +124,13 @@ def varied(made: Sequence[Point]) -> list[dict[str, str]]:
     """Return, per point, the settings that take several values within a task, less those that every table shows."""
     own = {"pretrained", "freeze_depth", "data.name", "data.root"}
     flat = [
-        {"source": p.common["source"]}
-        | {key: value for key, value in _flat(settings.identity(p.config)) if key not in own}
+        {"source": p.facts.source} | {key: value for key, value in _flat(settings.identity(p.config)) if key not in own}
         for p in made
     ]
     seen: dict[tuple[str, str], set[str]] = {}
     for point, values in zip(made, flat, strict=True):
         for key, value in values.items():
-            seen.setdefault((point.common["task"], key), set()).add(value)
+            seen.setdefault((point.facts.task, key), set()).add(value)
     keys = sorted({key for (_, key), values in seen.items() if len(values) > 1})
     if "source" in keys:  # a source's name says what its settings are, unless two sources share it
         told = {key: len({(values["source"], values[key]) for values in flat}) for key in keys}
@@ -158,7 +157,7 @@ def _check_grid(made: Sequence[Point]) -> None:
         )
     images: dict[str, str] = {}
     for point in made:
-        task = point.common["task"]
+        task = point.facts.task
         if images.setdefault(task, point.images) != point.images:
             raise UserError(f"data.label={task}: two tasks would have this name in the table; give each its data.label")
 

@@ -4,7 +4,6 @@ Hydra launches the points, with any of its launchers. The records that they leav
 code come from those, also when a point failed or the sweep was cut short.
 """
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from omegaconf import DictConfig
 
 from sweep import interrupt
 from sweep.cli import compose, progress
-from sweep.config import Export
+from sweep.config import Export, StudyConfig
 from sweep.errors import UserError
 from sweep.paths import CONF, results_folder
 from sweep.report import record, table
@@ -62,10 +61,10 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     root = results_folder(points[0].config.name)
     owed = [point for point in points if point.config.force or point.missing_seeds(root)]
     entries = [
-        {"job": point.job, "seeds": point.config.seed_list, "common": point.common, "varied": each}
+        table.Entry(point.job, point.config.seed_list, point.facts, each)
         for point, each in zip(points, varied, strict=True)
     ]
-    study = dataclasses.asdict(points[0].config.study)
+    study = points[0].config.study
     count = f"{len(points)} point" + "s" * (len(points) > 1)
     try:
         if owed:
@@ -111,7 +110,7 @@ def _sweep(overrides: Sequence[str], multirun: bool, config_dir: str | None) -> 
     return missing
 
 
-def _report(root: Path, entries: list[table.Entry], study: table.Study) -> bool:
+def _report(root: Path, entries: list[table.Entry], study: StudyConfig) -> bool:
     """Write and print the report; return whether results are missing."""
     from sweep.report import render as report  # matplotlib takes a second
 

@@ -42,7 +42,7 @@ class Progress:
 def label(point: Point, varied: Mapping[str, str]) -> str:
     """Return how a point is called: its task, weights and depth, and whatever else the sweep varies."""
     weights = "pretrained" if point.config.pretrained else "random"
-    parts = [point.common["task"], weights, f"{point.config.freeze_depth}/{point.common['n_blocks']} frozen"]
+    parts = [point.facts.task, weights, f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen"]
     return ", ".join([*parts, *(f"{key}={value}" for key, value in varied.items())])
 
 

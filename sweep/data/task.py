@@ -180,7 +180,7 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     kept in memory alone. The points of one process share them, and an error that was found.
     raises: UserError for unreadable images (by name) and for classes too small to be split.
     """
-    loose = {"label": None, "block": None, "case": Case.auto, "per_class": None, "limit_train": None}
+    loose = {"label": None, "matched_group": None, "case": Case.auto, "per_class": None, "limit_train": None}
     key = (image_size, repr(sorted((vars(config) | loose).items())))
     if key not in _loaded:
         while len(_loaded) > 1:  # two tasks at most: images take memory

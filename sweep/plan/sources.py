@@ -109,7 +109,9 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
             "format": 2,  # the file has the head, too
             "model": model,
             "images": data.fingerprint(config.data),
-            "data": {k: v for k, v in asdict(config.data).items() if k not in ("root", "label", "block", "case")},
+            "data": {
+                k: v for k, v in asdict(config.data).items() if k not in ("root", "label", "matched_group", "case")
+            },
             "recipe": [config.epochs, config.batch_size, asdict(config.optimizer)],
         }
     )

@@ -10,44 +10,22 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Part of every job's identity. Raise it when a change of the code changes results by more than rounding, so that
-# nothing old is mixed in.
-RESULTS_VERSION = 3
+from sweep.plan.facts import RESULTS_VERSION, Facts
 
 
 @dataclass
 class Record:
     """One member: one seed and learning rate of one point. Shares are in 0..1, times in seconds."""
 
+    facts: Facts  # of its point
     job: str
     status: str  # ok | diverged | failed | missing
-    task: str
-    case: str
-    source: str
-    model: str
-    n_classes: int
-    source_classes: int
-    image_size: int  # pixels
-    pretrained: bool
-    freeze_depth: int  # blocks
-    n_blocks: int
-    unit: str
-    batchnorm: str
-    optimizer: str
-    epochs: int
-    batch_size: int
-    precision: str  # of what was trained
-    prefix_precision: str  # of the frozen blocks
-    augment: str
     seed: int
-    block: str | None = None  # tasks of one block share their images
-    which: str = "prefix"  # which blocks freeze_depth freezes: prefix | suffix | only | all_but
-    above: str = "pretrained"  # what blocks that are not frozen start from
-    frozen_epochs: int | None = None  # after which everything was trained; None = never
     lr: float | None = None
     selected: bool | None = None  # whether this lr had the best validation accuracy of its seed
     n_train: int | None = None
@@ -69,8 +47,6 @@ class Record:
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
-    source_image_size: int | None = None  # pixels at which the pretrained weights were trained
-    normalization: str | None = None  # of pixels in 0..1, before the first block
     source_accuracy: float | None = None  # of the pretrained weights on their own task, where known
     similarity: float | None = None  # of the task to the source: 0 = the source itself, 1 = its pixels permuted
     similarity_low: float | None = None  # 95 % interval over images
@@ -82,6 +58,21 @@ class Record:
     certificate: dict[str, str] = field(default_factory=dict)  # of the frozen tensors, before and after
     curves: dict[str, list[float | None]] = field(default_factory=dict)
 
+    def as_row(self) -> dict[str, Any]:
+        """Return the member in one level: job and status, the point's facts, then the rest."""
+        own = {name: value for name, value in vars(self).items() if name != "facts"}
+        return {"job": self.job, "status": self.status, **vars(self.facts), **own}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "Record":
+        """Return the member that as_row() describes; raise TypeError if a column is unknown or lacks.
+
+        Version 0.1 called the matched group a block.
+        """
+        columns = {"matched_group" if name == "block" else name: value for name, value in row.items()}
+        facts = {each.name: columns.pop(each.name) for each in dataclasses.fields(Facts) if each.name in columns}
+        return cls(Facts(**facts), **columns)
+
 
 def job_folder(root: Path, job: str) -> Path:
     return root / "jobs" / job
@@ -89,7 +80,7 @@ def job_folder(root: Path, job: str) -> Path:
 
 def write_members(folder: Path, seed: int, members: list[Record]) -> None:
     """Write one seed's members; whoever reads sees all of them or none."""
-    rows = [dataclasses.asdict(member) for member in members]
+    rows = [member.as_row() for member in members]
     write_json(folder / f"seed-{seed}.json", {"results_version": RESULTS_VERSION, "members": rows})
 
 
@@ -99,7 +90,7 @@ def read_members(folder: Path, seed: int) -> list[Record] | None:
     if content is None or content.get("results_version") != RESULTS_VERSION:
         return None
     try:
-        return [Record(**row) for row in content["members"]]
+        return [Record.of_row(row) for row in content["members"]]
     except (KeyError, TypeError):
         return None
 
@@ -108,6 +99,11 @@ def finished(folder: Path, seed: int) -> bool:
     """Return whether this seed has its result; a failed or diverged one has not, and is tried again."""
     members = read_members(folder, seed)
     return bool(members) and any(member.selected and member.status == "ok" for member in members or [])
+
+
+def missing_seeds(root: Path, job: str, seeds: Sequence[int]) -> list[int]:
+    """Return which of these seeds have no result of this job yet."""
+    return [seed for seed in seeds if not finished(job_folder(root, job), seed)]
 
 
 def write_failure(folder: Path, error: str, details: str) -> None:

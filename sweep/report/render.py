@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from sweep.config import StudyConfig
 from sweep.report import record, table
 from sweep.stats import rule as verdict
 from sweep.stats.rule import Verdict
@@ -51,13 +52,13 @@ class Report:
     missing: list[str]
 
 
-def build(root: Path, points: list[table.Entry] | None = None, study: table.Study | None = None) -> Report:
+def build(root: Path, points: list[table.Entry] | None = None, study: StudyConfig | None = None) -> Report:
     """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md and figures/ under root.
 
     points, study: as in table.write_manifest; None = those of the last multirun.
     raises: FileNotFoundError if there is none.
     """
-    if points is None:
+    if points is None or study is None:
         points, study = table.read_manifest(root)
     reads = table.read(root, points)
     rows = table.collect(root, reads)
@@ -65,7 +66,7 @@ def build(root: Path, points: list[table.Entry] | None = None, study: table.Stud
     whole = table.summary(rows, varied)
     missing = table.missing(rows)
     doubts = table.contradictions(rows)
-    variants = list(_variants(rows, whole, varied, bool((study or {}).get("allow_missing"))))
+    variants = list(_variants(rows, whole, varied, study.allow_missing))
 
     _write_csv(root / "table.csv", rows)
     _replace(root / "table.parquet", rows.to_parquet)
@@ -81,15 +82,15 @@ def build(root: Path, points: list[table.Entry] | None = None, study: table.Stud
     return Report(_terminal(tables, epochs, study, missing, doubts), missing)
 
 
-def by_epoch(curves: pd.DataFrame, study: table.Study | None) -> list[dict[str, str]]:
+def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[dict[str, str]]:
     """Return test accuracy in % after every epoch, a row per arm, references first; [] if it was not recorded."""
     if "test_accuracy" not in curves:
         return []
     lines = []
-    for reference in (study or {}).get("reference", []):
-        line = {"arm": reference["label"]}
-        line |= {str(epoch): f"{100 * value:.1f}" for epoch, value in enumerate(reference["test_accuracy"])}
-        lines.append(line | {"s/epoch": f"{np.mean(reference['seconds_per_epoch']):.1f}"})
+    for reference in study.reference:
+        line = {"arm": reference.label}
+        line |= {str(epoch): f"{100 * value:.1f}" for epoch, value in enumerate(reference.test_accuracy)}
+        lines.append(line | {"s/epoch": f"{np.mean(reference.seconds_per_epoch):.1f}"})
     # With nothing frozen, both BatchNorm policies are the same job: one row.
     once = curves.drop_duplicates(["job", "seed", "lr", "epoch"])
     for _, arm in once.groupby(["job", "lr"], sort=False):
@@ -266,7 +267,7 @@ EPOCHS_TITLE = "Test accuracy in % after every epoch; nothing was chosen by it."
 def _terminal(
     tables: list[tuple[Variant, list[dict[str, str]]]],
     epochs: list[dict[str, str]],
-    study: table.Study | None,
+    study: StudyConfig,
     missing: list[str],
     doubts: list[str],
 ) -> str:
@@ -286,8 +287,8 @@ def _terminal(
     )
     if epochs:
         out.append(f"\n{EPOCHS_TITLE}\n\n" + tabulate(epochs, headers="keys", disable_numparse=True))
-    if study and study["note"]:
-        out.append("\n" + study["note"])
+    if study.note:
+        out.append("\n" + study.note)
     out += doubts
     if missing:
         out.append("Missing:\n" + "\n".join(f"  {line}" for line in missing))
@@ -299,7 +300,7 @@ def _markdown(
     rows: pd.DataFrame,
     tables: list[tuple[Variant, list[dict[str, str]]]],
     epochs: list[dict[str, str]],
-    study: table.Study | None,
+    study: StudyConfig,
     figures: dict[str, Path],
     missing: list[str],
     doubts: list[str],
@@ -321,8 +322,8 @@ def _markdown(
     if epochs:
         out += ["## Epoch by epoch", "", EPOCHS_TITLE, ""]
         out += [tabulate(epochs, headers="keys", tablefmt="github", disable_numparse=True), ""]
-    if study and study["note"]:
-        out += [study["note"], ""]
+    if study.note:
+        out += [study.note, ""]
     out += [line + "\n" for line in doubts]
     out += [
         "## How to read this",

@@ -1,13 +1,18 @@
 """Records to tables: one tidy row per member, and a summary per task and depth. No torch."""
 
+import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sweep.config import Reference, StudyConfig
+from sweep.plan.facts import Facts
 from sweep.report import record
 from sweep.report.record import Record
 from sweep.stats import rule as verdict
@@ -16,8 +21,31 @@ from sweep.stats import tests as inference
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
 
-Entry = dict[str, Any]
-Study = dict[str, Any]  # note, reference and allow_missing, as in config.StudyConfig
+
+@dataclass(frozen=True)
+class Entry:
+    """One point of a multirun, as the manifest lists it.
+
+    seeds: those that the sweep asks of it. varied: the settings that differ over the points, beyond task, pretrained
+    and freeze_depth.
+    """
+
+    job: str
+    seeds: list[int]
+    facts: Facts
+    varied: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> "Entry":
+        """Return the entry that as_json() describes (version 0.1: other names)."""
+        given = content.get("facts") or content["common"]
+        facts = {"matched_group" if name == "block" else name: value for name, value in given.items()}
+        return cls(content["job"], content["seeds"], Facts(**facts), content["varied"])
+
+
 # What a report consists of; all of it can be made again from the records.
 REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md")
 
@@ -28,25 +56,24 @@ def clear(root: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_manifest(root: Path, points: list[Entry], study: Study | None = None) -> None:
-    """Write which points the last multirun has: the report covers exactly these.
-
-    points: dicts of job, seeds, common (the columns that all records of a point share) and varied (the settings that
-    differ over the points, beyond task, pretrained and freeze_depth).
-    """
-    record.write_json(manifest_path(root), {"points": points, "study": study})
+def write_manifest(root: Path, points: Sequence[Entry], study: StudyConfig) -> None:
+    """Write which points the last multirun has: the report covers exactly these."""
+    content = {"points": [each.as_json() for each in points], "study": dataclasses.asdict(study)}
+    record.write_json(manifest_path(root), content)
 
 
 def manifest_path(root: Path) -> Path:
     return root / "sweep.json"
 
 
-def read_manifest(root: Path) -> tuple[list[Entry], Study | None]:
+def read_manifest(root: Path) -> tuple[list[Entry], StudyConfig]:
     """Return the points and the study of the last multirun; raise FileNotFoundError if root has none."""
     content = record.read_json(manifest_path(root))
     if not content or not content.get("points"):
         raise FileNotFoundError(manifest_path(root))
-    return content["points"], content.get("study")
+    study = content.get("study") or {}
+    study["reference"] = [Reference(**each) for each in study.get("reference", [])]
+    return [Entry.of_json(each) for each in content["points"]], StudyConfig(**study)
 
 
 class Read(typing.NamedTuple):
@@ -60,9 +87,9 @@ class Read(typing.NamedTuple):
 def read(root: Path, points: list[Entry]) -> list[Read]:
     """Return what is on disk of every seed of every point, in the manifest's order; each file is read once."""
     return [
-        Read(point, seed, record.read_members(record.job_folder(root, point["job"]), seed) or [])
+        Read(point, seed, record.read_members(record.job_folder(root, point.job), seed) or [])
         for point in points
-        for seed in point["seeds"]
+        for seed in point.seeds
     ]
 
 
@@ -76,13 +103,13 @@ def collect(root: Path, reads: list[Read]) -> pd.DataFrame:
     name = root.resolve().name
     rows: list[dict[str, Any]] = []
     for point, seed, members in reads:
-        for member in members or [_absent(point, seed, record.job_folder(root, point["job"]))]:
+        for member in members or [_absent(point, seed, record.job_folder(root, point.job))]:
             # The case is declared, not measured by the run: the manifest's is the current one.
-            rows.append({"name": name} | vars(member) | point["common"] | point["varied"])
+            rows.append({"name": name} | member.as_row() | vars(point.facts) | point.varied)
     table = pd.DataFrame(rows)
     # A column that happens to be empty keeps its type, so that files of different sweeps fit together.
     kinds: dict[Any, Any] = {int: "Int64", float: "float64", str: "string"}
-    for column, hint in typing.get_type_hints(Record).items():
+    for column, hint in (typing.get_type_hints(Facts) | typing.get_type_hints(Record)).items():
         plain = {hint, *(typing.get_args(hint) if isinstance(hint, types.UnionType) else ())}
         for kind in plain & kinds.keys():
             table[column] = table[column].astype(kinds[kind])
@@ -129,16 +156,16 @@ def contradictions(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _absent(point: dict[str, Any], seed: int, folder: Path) -> Record:
+def _absent(point: Entry, seed: int, folder: Path) -> Record:
     error = record.read_failure(folder)
-    return Record(job=point["job"], status="failed" if error else "missing", seed=seed, error=error, **point["common"])
+    return Record(point.facts, point.job, "failed" if error else "missing", seed, error=error)
 
 
 def curves(reads: list[Read]) -> pd.DataFrame:
     """Return one row per member and epoch: job, its arm, seed, lr, epoch (from 0) and the curves."""
     rows = []
     for point, _, members in reads:
-        arm = {key: point["common"][key] for key in ("task", "pretrained", "freeze_depth", "batchnorm")}
+        arm = {key: getattr(point.facts, key) for key in ("task", "pretrained", "freeze_depth", "batchnorm")}
         for member in members:
             facts = {"job": member.job, **arm, "seed": member.seed, "lr": member.lr}
             epochs = zip(*member.curves.values(), strict=True)
@@ -156,7 +183,7 @@ def curves(reads: list[Read]) -> pd.DataFrame:
 
 def variants(points: list[Entry]) -> list[str]:
     """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth."""
-    keys = {key for point in points for key in point["varied"]}
+    keys = {key for point in points for key in point.varied}
     return sorted(keys)
 
 
@@ -229,7 +256,7 @@ def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
             index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
         )
         tried = rows.groupby("freeze_depth")["lr"]
-        block, similarity = (_only(rows, column) for column in ("block", "similarity"))
+        block, similarity = (_only(rows, column) for column in ("matched_group", "similarity"))
         scores[str(task)] = verdict.TaskScores(
             case=str(rows["case"].iloc[0]),
             depths=grid.index.to_numpy(int),

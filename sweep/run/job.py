@@ -35,6 +35,7 @@ from sweep.data.task import Labels, Split, Task
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.plan import sources as source
+from sweep.plan.facts import RESULTS_VERSION, Facts
 from sweep.plan.sources import Source, Weights
 from sweep.report import record, table
 from sweep.report.record import Record
@@ -52,29 +53,22 @@ if TYPE_CHECKING:
 class Point:
     """A checked config and its identity.
 
-    images: names the data set and the classes kept, by content. job: the name of its folder. common: the columns that
-    all its records share.
+    images: names the data set and the classes kept, by content. job: the name of its folder.
     """
 
     config: Config
     source: Source
     images: str
     job: str
-    common: dict[str, Any]
+    facts: Facts
 
     @property
     def prefix(self) -> int:
         """Return how many blocks are frozen before the first that is trained."""
-        return _prefix(self.common)
+        return self.facts.prefix
 
     def missing_seeds(self, root: Path) -> list[int]:
-        folder = record.job_folder(root, self.job)
-        return [seed for seed in self.config.seed_list if not record.finished(folder, seed)]
-
-
-def _prefix(common: Mapping[str, Any]) -> int:
-    frozen = settings.frozen_blocks(settings.Which(common["which"]), common["freeze_depth"], common["n_blocks"])
-    return [*frozen, False].index(False)
+        return record.missing_seeds(root, self.job, self.config.seed_list)
 
 
 @dataclass(frozen=True)
@@ -106,6 +100,7 @@ def plan(config: Config) -> Point:
     identity = settings.identity(config)
     images = data.fingerprint(config.data)
     # What the images and the weights are, not where they lie.
+    del identity["data"]["matched_group"]
     identity["data"] |= {"root": None, "label": None, "block": None, "case": None, "images": images}
     weights = "pretrained" if config.pretrained else "random"
     # Random weights take only their normalisation from the source.
@@ -118,35 +113,35 @@ def plan(config: Config) -> Point:
         )
     if not config.pretrained or all(frozen):
         identity["freeze"]["above"] = str(settings.Above.pretrained)  # there is no other kind, or nothing above
-    identity["results_version"] = record.RESULTS_VERSION
+    identity["results_version"] = RESULTS_VERSION
     readable = f"{task}-{config.model.full_name}-{weights}-depth{config.freeze_depth}"
-    common = {
-        "task": task,
-        "case": str(case),
-        "block": config.data.block,
-        "source": src.task,
-        "model": config.model.full_name,
-        "n_classes": n_classes,
-        "source_classes": src.n_classes,
-        "source_image_size": src.image_size,
-        "normalization": _normalization(config, src),
-        "image_size": size,
-        "pretrained": config.pretrained,
-        "freeze_depth": config.freeze_depth,
-        "n_blocks": n_blocks,
-        "unit": str(config.freeze.unit),
-        "batchnorm": str(config.freeze.batchnorm),
-        "which": str(config.freeze.which),
-        "above": str(config.freeze.above),
-        "frozen_epochs": config.freeze.epochs,
-        "optimizer": config.optimizer.name,
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "precision": str(config.precision),
-        "prefix_precision": str(config.freeze.precision),
-        "augment": str(config.data.augment),
-    }
-    return Point(config, src, images, f"{plain(readable)}-{settings.digest(identity)}", common)
+    facts = Facts(
+        task=task,
+        case=str(case),
+        matched_group=config.data.matched_group,
+        source=src.task,
+        model=config.model.full_name,
+        n_classes=n_classes,
+        source_classes=src.n_classes,
+        source_image_size=src.image_size,
+        normalization=_normalization(config, src),
+        image_size=size,
+        pretrained=config.pretrained,
+        freeze_depth=config.freeze_depth,
+        n_blocks=n_blocks,
+        unit=str(config.freeze.unit),
+        batchnorm=str(config.freeze.batchnorm),
+        which=str(config.freeze.which),
+        above=str(config.freeze.above),
+        frozen_epochs=config.freeze.epochs,
+        optimizer=config.optimizer.name,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        precision=str(config.precision),
+        prefix_precision=str(config.freeze.precision),
+        augment=str(config.data.augment),
+    )
+    return Point(config, src, images, f"{plain(readable)}-{settings.digest(identity)}", facts)
 
 
 def plain(name: str) -> str:
@@ -227,10 +222,10 @@ def _sibling_depths(root: Path, point: Point) -> frozenset[int]:
 @functools.lru_cache(maxsize=1)
 def _depths_by_kin(manifest: Path, time_ns: int) -> dict[str, frozenset[int]]:
     points, _ = table.read_manifest(manifest.parent)
-    kin = {each["job"]: [each["common"][key] for key in ("task", "model", "pretrained", "unit")] for each in points}
+    kin = {each.job: [each.facts.task, each.facts.model, each.facts.pretrained, each.facts.unit] for each in points}
     depths: dict[str, set[int]] = {}
     for each in points:
-        depths.setdefault(str(kin[each["job"]]), set()).add(_prefix(each["common"]))
+        depths.setdefault(str(kin[each.job]), set()).add(each.facts.prefix)
     return {job: frozenset(depths[str(names)] - {0}) for job, names in kin.items()}
 
 
@@ -256,7 +251,7 @@ def _train_seeds(point: Point, seeds: Sequence[int], depths: Collection[int]) ->
         seconds, shared = shared.seconds, dataclasses.replace(shared, seconds=0.0)
         return dataclasses.replace(shared.select(chosen[seed]), seconds=seconds)
 
-    if point.prefix == point.common["n_blocks"] and config.freeze.epochs is None:
+    if point.prefix == point.facts.n_blocks and config.freeze.epochs is None:
         feeds = {seed: feed(seed) for seed in seeds}
         if all(each.mode == "cached" for each in feeds.values()):
             yield from _train_heads(point, feeds, device)
@@ -310,8 +305,8 @@ def _frozen_network(point: Point, seed: int, device: torch.device) -> tuple[Netw
     if not point.config.pretrained:
         network = _network(point, seed, device)
         return network, _certify(network)
-    config, common = point.config, point.common
-    key = (point.source.key, *(common[each] for each in ("model", "n_classes", "image_size", "normalization")))
+    config, facts = point.config, point.facts
+    key = (point.source.key, *(getattr(facts, each) for each in ("model", "n_classes", "image_size", "normalization")))
     key += (repr(config.freeze), device)
     if key not in _frozen:
         network = _network(point, seed, device)
@@ -324,7 +319,7 @@ def _new_head(point: Point, seed: int, network: Network) -> torch.nn.Module:
     """Return a copy of the network's suffix, a linear layer at its end, as this seed starts it."""
     suffix = copy.deepcopy(network.suffix)
     last: Any = [*suffix.modules()][-1]
-    fresh = models.linear(last.in_features, point.common["n_classes"], torch_seed(seed, "head"))
+    fresh = models.linear(last.in_features, point.facts.n_classes, torch_seed(seed, "head"))
     last.load_state_dict(fresh.state_dict())
     return suffix
 
@@ -370,7 +365,7 @@ def retrain(point: Point, seed: int, lr: float) -> tuple[Network, Curves]:
     config = point.config
     device = _device(config.device)
     _set_precision(config.precision)
-    task = data.load(config.data, point.common["image_size"], config.cache.max_gb)
+    task = data.load(config.data, point.facts.image_size, config.cache.max_gb)
     chosen = data.subsample(config.data, task.train.labels, seed, task.classes)
     feed = _feed(point, seed, task, chosen, (), device)
     images = None if config.freeze.epochs is None else _images(task, chosen, device)
@@ -457,8 +452,8 @@ def score_depths(point: Point) -> list[dict[str, float]]:
     """Return the transferability scores of every depth of the source's network, from one pass; {} of the images."""
     from sweep.run import measure
 
-    config, device, n_blocks = point.config, _device(point.config.device), point.common["n_blocks"]
-    task = data.load(config.data, point.common["image_size"], config.cache.max_gb)
+    config, device, n_blocks = point.config, _device(point.config.device), point.facts.n_blocks
+    task = data.load(config.data, point.facts.image_size, config.cache.max_gb)
     index = data.subsample(config.data, task.train.labels, config.seed_list[0], task.classes)
     chosen = task.train.take(index[measure.evenly(len(index)).numpy()])
     depths = measure.encode(_network(point, 0, device, n_blocks), chosen.images)
@@ -476,12 +471,12 @@ _references: dict[tuple[Any, ...], Reference] = {}  # the last one
 def _similarity(point: Point, device: torch.device) -> Similarity:
     from sweep.run.measure import Reference
 
-    config, size = point.config, point.common["image_size"]
+    config, size = point.config, point.facts.image_size
     assert point.source.task_images is not None, "asked for only where there are images"
     network = (point.source.key, config.model.full_name, size, str(config.data.normalize), str(config.freeze.precision))
     key = (*network, point.images)
     if key not in _similarities:
-        whole = _network(point, 0, device, point.common["n_blocks"])
+        whole = _network(point, 0, device, point.facts.n_blocks)
         if network not in _references:
             _references.clear()
             _references[network] = Reference(whole, point.source.task_images(size))
@@ -548,7 +543,7 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
         return _images(task, index, device, mode)
     splits = {"train": task.train.take(index), "val": task.val, "test": task.test}
     present = {name: split for name, split in splits.items() if len(split.labels)}
-    everything = functools.partial(_network, point, seed, device, point.common["n_blocks"])
+    everything = functools.partial(_network, point, seed, device, point.facts.n_blocks)
     key = _features_key(point, seed, present, device)
     pools = features.outputs(key, everything, present, point.prefix, depths, config.cache.max_gb)
     if pools is None:
@@ -560,7 +555,7 @@ def _feed(point: Point, seed: int, task: Task, index: Labels, depths: Collection
     seconds = time.perf_counter() - start
     scores: dict[str, float] = {}
     if config.pretrained:
-        whole = point.prefix == point.common["n_blocks"]
+        whole = point.prefix == point.facts.n_blocks
         if (key, point.prefix) not in _scores:
             head = _source_weights(point.source, device).head if whole else None
             _scores[key, point.prefix] = measure.scores(placed["train"], head)
@@ -624,10 +619,10 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
     from sweep.models import frozen as freeze
 
     config, name = point.config, point.config.model.full_name
-    src, size = point.source, point.common["image_size"]
+    src, size = point.source, point.facts.image_size
 
     def built(state: models.State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
-        model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
+        model = models.build(name, state, point.facts.n_classes, size, torch_seed(seed, "head"))
         return models.blocks(model, name, config.freeze.unit)
 
     which = config.freeze.which if depth is None else settings.Which.prefix
@@ -662,7 +657,7 @@ def _weights_key(point: Point, seed: int, device: torch.device) -> str:
         if name not in _hashes:
             _hashes[name] = freeze.fingerprint(_source_weights(point.source, device).state.values())
         return _hashes[name]
-    return freeze.fingerprint(_random_state(point.config.model.full_name, point.common["image_size"], seed).values())
+    return freeze.fingerprint(_random_state(point.config.model.full_name, point.facts.image_size, seed).values())
 
 
 _hashes: dict[tuple[str, str], str] = {}
@@ -679,6 +674,7 @@ def _member(point: Point, seed: int, trained: _Trained, feed: Feed, device: torc
     diverged = curves.diverged
     source_accuracy = _source_weights(point.source, device).accuracy if point.config.pretrained else None
     return Record(
+        facts=point.facts,
         job=point.job,
         status="diverged" if diverged else "ok",
         error=f"loss is not finite after epoch {len(curves.train_loss)}; use a smaller lr" if diverged else None,
@@ -702,7 +698,6 @@ def _member(point: Point, seed: int, trained: _Trained, feed: Feed, device: torc
         git_commit=_git_commit(),
         source_accuracy=source_accuracy,
         curves={key: [*values] for key, values in vars(curves).items() if values},
-        **point.common,
     )
 
 
