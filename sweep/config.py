@@ -1,13 +1,14 @@
 """What one point of the sweep is. Dataclasses own types, units and checks; the YAML in conf/ owns choices.
 
-Nothing here knows models or data sets: names are looked up in their own tables (models.MODELS,
-data.DATASETS, source.SOURCES), whose modules make the checks that need them.
+Every default stands here, once. Nothing here knows models, data sets or sources: their names are looked up in tables of
+their own, whose modules make the checks that need them.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -120,12 +121,11 @@ class DataConfig:
 
 @dataclass
 class FreezeConfig:
-    unit: Unit = Unit.stage
-    batchnorm: BatchNorm = BatchNorm.frozen
+    unit: Unit = Unit.stage  # what freeze_depth counts
+    batchnorm: BatchNorm = BatchNorm.frozen  # or track: running statistics of frozen blocks keep moving
     precision: Precision = Precision.fp32  # of the frozen blocks' outputs: fp32, bf16 (computed so too), fp16
-    which: Which = (
-        Which.prefix
-    )  # the first freeze_depth blocks, the last (suffix), number freeze_depth alone, all but it
+    # the first freeze_depth blocks, the last (suffix), number freeze_depth alone (only), all but it (all_but)
+    which: Which = Which.prefix
     above: Above = Above.pretrained  # or random: blocks that are not frozen start from random weights
     epochs: int | None = None  # after so many, everything is trained for the rest; null = frozen to the end
 
@@ -133,7 +133,8 @@ class FreezeConfig:
 @dataclass
 class OptimizerConfig:
     name: str = "adamw"
-    lr: Any = 0.001  # a number or a list; the best of a list is chosen on validation, for every seed
+    # a number or a list, of which each seed keeps the one with the best validation accuracy, at every depth alike
+    lr: Any = field(default_factory=lambda: [0.0003, 0.001])
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.01
     schedule: Schedule = Schedule.cosine
@@ -182,15 +183,15 @@ class StudyConfig:
 @dataclass
 class Config:
     name: str = "sweep"  # results go to outputs/<name>
-    pretrained: bool = True
-    freeze_depth: int = 0  # blocks
-    seeds: Any = 3  # a count or a list
+    pretrained: bool = True  # or false: the same network with random weights
+    freeze_depth: int = 0  # blocks, counted from the image; `python -m sweep.models resnet18` shows them
+    seeds: Any = 3  # a count, or a list such as [0,1,2]
     epochs: int = 4
     batch_size: int = 50  # images
     precision: Precision = Precision.fp32  # of what is trained: fp32, tf32 (CUDA), bf16 (autocast)
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
-    device: str = "auto"
-    force: bool = False
+    device: str = "auto"  # CUDA if there is one; or cpu, cuda, cuda:1
+    force: bool = False  # train again what is already there
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -255,39 +256,64 @@ def check(config: Config) -> None:
             f"name={config.name[:100]}: results go to outputs/<name>; use 1 to 100 characters, such as name=mine"
         )
     _check_list("seeds", config.seeds, _is_seed, "a count such as 3 or a list such as [0,1,2]")
-    _check_list("optimizer.lr", config.optimizer.lr, _is_rate, "a positive number or a list of them")
     if not isinstance(config.seeds, list) and config.seeds < 1:
         raise UserError(f"seeds={config.seeds}: use a count of at least 1, or a list such as [0,1,2]")
     _at_least("epochs", config.epochs, 1)
     _at_least("batch_size", config.batch_size, 2, "BatchNorm cannot normalise a single image")
     _at_least("freeze_depth", config.freeze_depth, 0)
-    _at_least("data.seed", config.data.seed, 0)
-    for key in ("image_size", "per_class", "limit_train", "groups"):
-        value = getattr(config.data, key)
-        if value is not None:
-            _at_least(f"data.{key}", value, 1)
-    if config.data.per_class is not None and config.data.limit_train is not None:
-        raise UserError(
-            f"data.limit_train={config.data.limit_train}: data.per_class={config.data.per_class} is set too, perhaps "
-            "by the data set's YAML; add data.per_class=null"
-        )
-    if not 0 <= config.data.val_fraction < 1:
-        raise UserError(f"data.val_fraction={config.data.val_fraction}: use a share from 0 to below 1, such as 0.2")
-    if not 0 < config.data.test_fraction < 1:
-        raise UserError(f"data.test_fraction={config.data.test_fraction}: use a share between 0 and 1, such as 0.2")
+    _check_device(config.device, config.precision)
+    _check_data("data", config.data)
+    _check_optimizer("optimizer", config.optimizer)
+    if config.source.name == "pretrain":
+        _check_data("source.data", config.source.data)
+        _check_optimizer("source.optimizer", config.source.optimizer)
     if config.data.val_fraction == 0 and len(config.lr_list) > 1:
         raise UserError(
             f"data.val_fraction=0: without validation images no learning rate can be chosen of {config.lr_list}; "
             "give one, such as optimizer.lr=0.001"
         )
-    if config.optimizer.name not in ("sgd", "adamw"):
-        raise unknown("optimizer.name", config.optimizer.name, ("sgd", "adamw"))
-    if not 0 <= config.optimizer.momentum < 1:
-        raise UserError(f"optimizer.momentum={config.optimizer.momentum}: use a number in [0, 1)")
-    if not config.optimizer.weight_decay >= 0:
-        raise UserError(f"optimizer.weight_decay={config.optimizer.weight_decay}: use 0 or more")
-    if config.precision is Precision.fp16:
+    _check_freeze(config)
+    if not config.cache.max_gb >= 0:
+        raise UserError(f"cache.max_gb={config.cache.max_gb}: use a size in gigabytes, 0 to keep nothing")
+
+
+def _check_device(device: str, precision: Precision) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UserError(f"device={device}: use auto, cpu, cuda or cuda:0")
+    if precision is Precision.fp16:
         raise UserError("precision=fp16: training would need loss scaling; use fp32, tf32 or bf16")
+    if precision is Precision.tf32 and device == "cpu":
+        raise UserError("precision=tf32: only CUDA devices have it, and device=cpu; use fp32 or bf16")
+
+
+def _check_data(group: str, data: DataConfig) -> None:
+    _at_least(f"{group}.seed", data.seed, 0)
+    for key in ("image_size", "per_class", "limit_train", "groups"):
+        value = getattr(data, key)
+        if value is not None:
+            _at_least(f"{group}.{key}", value, 1)
+    if data.per_class is not None and data.limit_train is not None:
+        raise UserError(
+            f"{group}.limit_train={data.limit_train}: {group}.per_class={data.per_class} is set too, perhaps "
+            f"by the data set's YAML; add {group}.per_class=null"
+        )
+    if not 0 <= data.val_fraction < 1:
+        raise UserError(f"{group}.val_fraction={data.val_fraction}: use a share from 0 to below 1, such as 0.2")
+    if not 0 < data.test_fraction < 1:
+        raise UserError(f"{group}.test_fraction={data.test_fraction}: use a share between 0 and 1, such as 0.2")
+
+
+def _check_optimizer(group: str, optimizer: OptimizerConfig) -> None:
+    _check_list(f"{group}.lr", optimizer.lr, _is_rate, "a positive number or a list of them")
+    if optimizer.name not in ("sgd", "adamw"):
+        raise unknown(f"{group}.name", optimizer.name, ("sgd", "adamw"))
+    if not 0 <= optimizer.momentum < 1:
+        raise UserError(f"{group}.momentum={optimizer.momentum}: use a number in [0, 1)")
+    if not 0 <= optimizer.weight_decay < math.inf:
+        raise UserError(f"{group}.weight_decay={optimizer.weight_decay}: use 0 or more")
+
+
+def _check_freeze(config: Config) -> None:
     if config.freeze.precision is Precision.tf32:
         raise UserError("freeze.precision=tf32: outputs are kept as fp32, bf16 or fp16; use precision=tf32")
     thaw = config.freeze.epochs
@@ -296,8 +322,6 @@ def check(config: Config) -> None:
             f"freeze.epochs={thaw}: of epochs={config.epochs}, some must be left to train everything; use 0 to "
             f"{config.epochs - 1}, or null to keep frozen what is frozen"
         )
-    if not config.cache.max_gb >= 0:
-        raise UserError(f"cache.max_gb={config.cache.max_gb}: use a size in gigabytes, 0 to keep nothing")
 
 
 def _is_seed(value: Any) -> bool:

@@ -19,10 +19,11 @@ from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.models.frozen import Normalize
+from sweep.plan.point import Point, plain
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.run import job as run
-from sweep.run.job import Point
+from sweep.run.job import retrain
+from sweep.run.session import Session
 
 FORMAT = 1  # of model.json
 
@@ -95,7 +96,7 @@ def best(points: Sequence[Point], root: Path) -> list[tuple[Point, Record]]:
     return [(point, member) for _, point, member in chosen.values()]
 
 
-def write(point: Point, member: Record, folder: Path) -> Path:
+def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
     """Train this member again, which gives the same weights, and write it into a subfolder; return that.
 
     No weights are kept while a sweep runs, so exporting costs one member of all that were trained.
@@ -104,7 +105,7 @@ def write(point: Point, member: Record, folder: Path) -> Path:
     from safetensors.torch import save
 
     assert member.lr is not None, "a selected member has a learning rate"
-    network, curves = run.retrain(point, member.seed, member.lr)
+    network, curves = retrain(point, member.seed, member.lr, session)
     accuracy = curves.val_accuracy[-1] if curves.val_accuracy else None
     if accuracy is not None and abs(accuracy - (member.val_accuracy or 0.0)) > 0.01:
         raise UserError(
@@ -139,7 +140,7 @@ def write(point: Point, member: Record, folder: Path) -> Path:
         "git_commit": member.git_commit,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    folder = folder / run.plain(point.facts.task)
+    folder = folder / plain(point.facts.task)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").unlink(missing_ok=True)  # so that it never describes other weights
     record.write_bytes(folder / "model.safetensors", content)

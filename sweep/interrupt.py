@@ -1,59 +1,110 @@
-"""How a command ends: one line for bad input, one for Ctrl-C, also where a library loses it.
+"""How a command ends: one line for bad input, one for Ctrl-C or SIGTERM, wherever the process happens to be.
 
-Python raises KeyboardInterrupt wherever the process happens to be. In a `finally` of a library that can become an error
-of another kind, and in a destructor it is dropped. So this remembers that it came.
+The first signal only leaves a mark. Whatever takes long looks at it with check(): training after every batch, decoding
+after every image, encoding after every block. So nothing is torn in the middle, no import stays half done, and no
+library can swallow the request: the next check() finds the mark again. The second signal ends the process at once;
+records are written whole or not at all, so that is safe, too.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from sweep.errors import UserError
 
-_came = False
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_KEPT = "what is finished is kept; the same command goes on from there"
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
-    global _came  # a process has one Ctrl-C
-    _came = True
-    raise KeyboardInterrupt
+class _State:
+    """What has happened to this process. came: the first signal. waiting: how many waiting() blocks are open."""
+
+    came: int | None = None
+    waiting: int = 0
 
 
-def came() -> bool:
-    """Return whether Ctrl-C was pressed since command() was entered."""
-    return _came
+def install() -> None:
+    """Catch Ctrl-C, SIGTERM and SIGHUP from now on, but not where they are ignored, as under nohup."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if the process was asked to stop; cheap enough for every batch and every image."""
+    if _State.came is not None:
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """Make any error that leaves this block after Ctrl-C a KeyboardInterrupt.
+def waiting() -> Iterator[None]:
+    """Let a signal break off this block at once: it waits for a download or for other processes, and cannot check()."""
+    check()
+    _State.waiting += 1
+    try:
+        yield
+    finally:
+        _State.waiting -= 1
+    check()
 
-    raises: KeyboardInterrupt, as is or for the error that came of it.
-    """
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let what follows this block run also after an interrupt in it; the next check() raises it again."""
     try:
         yield
     except BaseException as error:
-        if _came and not isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
-        raise
+        if _State.came is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        _State.came = _State.came or signal.SIGINT
 
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Run a command line's body; exit 2 with one line after a UserError, 130 with one after Ctrl-C."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
-        signal.signal(signal.SIGINT, _handle)
+    """Run a command line's body and end the process.
+
+    Exit code 2 with one line after a UserError (with its traceback where HYDRA_FULL_ERROR=1), 128 plus the signal's
+    number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of it.
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    full = os.environ.get("HYDRA_FULL_ERROR")
+    install()
     try:
-        with heeded():
-            yield
-    except UserError as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        check()
+        yield
+        check()
+    except BaseException as error:
+        if _State.came is not None or isinstance(error, KeyboardInterrupt):
+            number = _State.came or signal.SIGINT
+            print(f"\n{_verb(number)}: {_KEPT}", file=sys.stderr)
+            sys.exit(128 + number)
+        if isinstance(error, UserError) and not full:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        raise
+    finally:
+        _State.came = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _State.came is not None:
+        _say(f"\n{_verb(number)} at once: {_KEPT}\n")
+        os._exit(128 + number)
+    _State.came = number
+    _say(f"\n{_verb(number)}: stopping after this step; once more stops at once\n")
+    if _State.waiting:
+        raise KeyboardInterrupt
+
+
+def _verb(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else "terminated"
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # print() may be what was interrupted, and is not to be entered twice
+        os.write(2, line.encode())

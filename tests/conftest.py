@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,16 +15,19 @@ from safetensors.torch import save_file
 # Before anything looks it up: tests neither read nor fill the user's cache.
 os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
 
+from sweep.cli.main import main
 from sweep.config import Config, SourceConfig
 from sweep.models import build as models
-from sweep.plan import sources as source
+from sweep.plan import sources
+from sweep.run import pretrain
+from sweep.run.session import Session
 
 
 @pytest.fixture(scope="session")
 def standin_source() -> Iterator[None]:
     """Put random weights where the trained source would lie: tests of the machinery need not wait for the training."""
     config = SourceConfig()
-    path = source.pretrained_path(config, "resnet18", source.resolve(config, "resnet18").key)
+    path = pretrain.path(sources.resolve(config, "resnet18"))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(models.random_state("resnet18", 32, seed=123), path)
     yield
@@ -54,6 +58,12 @@ def tiny(standin_source: None) -> Callable[..., Config]:
 
 
 @pytest.fixture
+def session() -> Session:
+    """Return a session that has seen nothing yet."""
+    return Session()
+
+
+@pytest.fixture
 def folder_of_images(tmp_path: Path) -> Path:
     """Return a folder of two classes with twelve images each, of all the kinds that PIL reads from users."""
     rng = np.random.default_rng(0)
@@ -67,6 +77,32 @@ def folder_of_images(tmp_path: Path) -> Path:
             mode, suffix = (("RGB", "jpg"), ("L", "png"), ("P", "png"), ("RGBA", "png"))[number % 4]
             image.convert(mode).save(root / name / f"{number:02}.{suffix}")
     return root
+
+
+class Done(NamedTuple):
+    """What a command that ran in this process left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Return a function that runs `python -m sweep` with these arguments in this process, in a folder of its own."""
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*arguments: str, folder: Path = tmp_path) -> Done:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("sys.argv", ["sweep", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+        return Done(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(autouse=True)

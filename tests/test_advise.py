@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from sweep.cli import advise
-from sweep.cli.advise import Arm, halve, recommend, rungs
+from sweep.cli.halving import Arm, halve, recommend, rungs
 from sweep.config import Config
 from sweep.errors import UserError
-from sweep.run import job as run
+from sweep.plan.point import plan
+from sweep.report import record
+from sweep.run.job import run_point
+from sweep.run.session import Session
 
 
 def arm(depth: int, *accuracy: float, epochs: int = 4, n_val: int = 100_000) -> Arm:
@@ -38,14 +41,15 @@ def search(
     clock = {"now": 0.0}
     trained: list[tuple[int, int]] = []
 
-    def train(depth: int, epochs: int) -> Arm | None:
+    def train(depth: int, epochs: int, others: Sequence[int]) -> Arm | None:
+        assert depth in others
         clock["now"] += seconds[depth] * epochs
         trained.append((depth, epochs))
         return None if depth in fails else arm(depth, curve[depth], epochs=epochs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(advise.time, "monotonic", lambda: clock["now"])
-        found, notes = halve(range(len(curve)), 4, train, lambda *_: None, lambda: budget - clock["now"])
+        patch.setattr("sweep.cli.halving.time.monotonic", lambda: clock["now"])
+        found, notes = halve(range(len(curve)), 4, train, lambda: budget - clock["now"])
     return found, notes, trained
 
 
@@ -114,13 +118,11 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
     assert re.search(r"0\.\d s", capsys.readouterr().out), "what was trained is read from its records"
 
 
-def test_scores_of_a_depth_are_those_of_its_job(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    point = run.plan(tiny(freeze_depth=3, pretrained=True, cache_max_gb=1.0))
-    run.run_point(point, tmp_path)
-    from sweep.report import record
-
+def test_scores_of_a_depth_are_those_of_its_job(tiny: Callable[..., Config], tmp_path: Path, session: Session) -> None:
+    point = plan(tiny(freeze_depth=3, pretrained=True, cache_max_gb=1.0))
+    run_point(point, tmp_path, session)
     (member,) = record.read_members(record.job_folder(tmp_path, point.job), 0) or []
-    assert run.score_depths(point)[3] == pytest.approx(member.scores, rel=1e-4)
+    assert advise.score_depths(point, session)[3] == pytest.approx(member.scores, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -145,11 +147,11 @@ def test_wrong_input_is_one_line(arguments: list[str], message: str, standin_sou
 
 def test_command_ends_in_one_line_or_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    monkeypatch.setattr(advise.sys, "argv", ["advise", "budget_minutes=-1"])
+    monkeypatch.setattr("sys.argv", ["advise", "budget_minutes=-1"])
     with pytest.raises(SystemExit) as stopped:
         advise.main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("error: budget_minutes=-1: ")
-    monkeypatch.setattr(advise.sys, "argv", ["advise", "--help"])
+    monkeypatch.setattr("sys.argv", ["advise", "--help"])
     advise.main()
     assert "budget_minutes=10" in capsys.readouterr().out

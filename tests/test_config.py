@@ -1,6 +1,7 @@
 import re
 import shutil
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -9,37 +10,51 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from sweep.cli import compose as cli
+from sweep.cli.suite import REAL, SUITE
 from sweep.config import Config, check
 from sweep.data import task as data
 from sweep.data import torchvision as downloads
 from sweep.errors import AbsentError, UserError
 from sweep.models import build as models
+from sweep.paths import CONF
 from sweep.plan import sources as source
 
-YAMLS = sorted(str(path.relative_to(cli.CONF)) for path in cli.CONF.rglob("*.yaml"))
+YAMLS = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", YAMLS)
 def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
     group, _, option = path.removesuffix(".yaml").partition("/")
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         plus = "+" if group == "experiment" else ""
         config = cli.to_config(compose("config", [f"{plus}{group}={option}"] if option else []))
     assert isinstance(config, Config)
     check(config)
     if group in ("model", "source", "data"):
         named = getattr(config, group).name
-        known = ("source", "glyphs_latin"), ("source", "self"), ("model", "timm")
-        assert named == option or (group, option) in known or option.startswith(("suite/", "real/"))
+        known = ("source", "glyphs_latin"), ("source", "self"), ("model", "timm"), ("data", "embedded")
+        assert named == option or (group, option) in known
         if (group, option) == ("model", "timm"):
             assert config.model.full_name == "timm/tf_efficientnet_lite0"
             return
-        assert named in {"model": models.MODELS, "source": source.SOURCES, "data": data.DATASETS}[group]
+        tables: dict[str, Container[str]] = {
+            "model": models.MODELS, "source": source.SOURCES, "data": data.DATASETS,
+        }  # fmt: skip
+        assert named in tables[group]
+
+
+@pytest.mark.parametrize("option", [*(f"suite/{name}" for name in SUITE), *(f"real/{name}" for name in REAL)])
+def test_every_task_of_the_studies_composes_and_passes_its_checks(option: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = cli.to_config(compose("config", [f"data={option}"]))
+    check(config)
+    assert config.data.name in data.DATASETS
+    assert config.data.label == option.partition("/")[2]
 
 
 @pytest.mark.parametrize("path", [path for path in YAMLS if "/" in path])
 def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
-    first, *rest = (cli.CONF / path).read_text(encoding="utf-8").splitlines()
+    first, *rest = (CONF / path).read_text(encoding="utf-8").splitlines()
     if first.startswith("# @package "):  # for Hydra, where the folder does not say it
         first = rest.pop(0)
     assert first.startswith("# Choose this ")
@@ -47,21 +62,25 @@ def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
 
 
 def test_every_table_entry_has_its_yaml() -> None:
-    others = {"glyphs_latin", "self"}  # recipes of source=pretrain, and a data set that has no YAML of its own
+    others = {
+        "glyphs_latin",
+        "self",
+        "embedded",
+    }  # recipes of source=pretrain, and a data set that has no YAML of its own
     for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", data.DATASETS)):
-        assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} - others == set(table) - others
+        assert {path.stem for path in (CONF / group).glob("*.yaml")} - others == set(table) - others
 
 
 def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
     points = cli.points(["pretrained=true,false", "freeze_depth=0,2"], multirun=True)
-    assert [point.common["case"] for point in points[::4]] == ["similar_fewer", "similar_more", "dissimilar"]
+    assert [point.facts.case for point in points[::4]] == ["similar_fewer", "similar_more", "dissimilar"]
     assert [(point.config.pretrained, point.config.freeze_depth) for point in points[:4]] == [
         (True, 0), (True, 2), (False, 0), (False, 2),
     ]  # fmt: skip
     assert len({point.job for point in points}) == 12
     assert cli.varied(points) == [{}] * 12
     only = cli.points(["data=textures", "freeze_depth=0,2"], multirun=True)
-    assert [point.common["task"] for point in only] == ["textures"] * 2
+    assert [point.facts.task for point in only] == ["textures"] * 2
 
 
 def test_settings_that_vary_within_a_task_are_named(standin_source: None) -> None:
@@ -89,7 +108,7 @@ def test_an_embedded_experiment_plans_its_points(name: str, standin_source: None
 
 def test_the_rule_experiment_has_six_tasks_of_every_case(standin_source: None) -> None:
     points = cli.points(["+experiment=rule", "pretrained=true", "freeze_depth=0"], multirun=True)
-    cases = Counter(point.common["case"] for point in points)
+    cases = Counter(point.facts.case for point in points)
     # the measured ones, of which both are expected to be dissimilar, are not known before the sweep
     assert cases == {"similar_fewer": 7, "similar_more": 6, "dissimilar": 5, "unknown": 2}
 
@@ -137,7 +156,7 @@ def test_the_real_experiment_leaves_out_what_is_not_there(
     monkeypatch.setenv("SWEEP_DATA", str(tmp_path))
     monkeypatch.setattr(downloads, "_open", absent)
     points = cli.points(["+experiment=rule_real", "skip_absent=true", "freeze_depth=0", "pretrained=true"], True)
-    assert {point.common["task"] for point in points} == {
+    assert {point.facts.task for point in points} == {
         "cifar_deer_horse", "cifar_automobile_truck", "cifar_dog_ship", "cifar_deer_dog_horse", "cifar_five",
         "cifar_five_ship", "cifar_six", "rsscn7",
     }  # fmt: skip
@@ -152,4 +171,5 @@ def absent(name: str, *_: object) -> None:
 def test_readme_commands_name_real_options() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     for group, option in re.findall(r"\b(model|source|data|freeze|optimizer)=(\w+)", readme):
-        assert (cli.CONF / group / f"{option}.yaml").exists(), f"{group}={option}"
+        studies = {"suite": SUITE, "real": REAL}
+        assert option in studies or (CONF / group / f"{option}.yaml").exists(), f"{group}={option}"

@@ -20,7 +20,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
     monkeypatch.setattr(features, "BATCH", 3)
     yield
-    store._verified.clear()
+    store.forget()
 
 
 class Counting(nn.Sequential):
@@ -28,7 +28,8 @@ class Counting(nn.Sequential):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         Counting.total += len(x)
-        return super().forward(x)
+        out: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return out
 
 
 def network(precision: Precision = Precision.fp32) -> Network:
@@ -47,15 +48,20 @@ def splits() -> dict[str, Split]:
     return {name: Split(pool, np.array(rows), np.zeros(len(rows), np.int64)) for name, rows in parts.items()}
 
 
-def get(depth: int, others: tuple[int, ...] = (), precision: Precision = Precision.fp32, max_gb: float = 1.0):  # type: ignore[no-untyped-def]
-    global computed
+def get(
+    depth: int, others: tuple[int, ...] = (), precision: Precision = Precision.fp32, max_gb: float = 1.0
+) -> tuple[dict[str, torch.Tensor] | None, int]:
+    """Return the outputs, and how many images went through the first block for them."""
     before = Counting.total
-    found = features.outputs("key", lambda: network(precision), splits(), depth, others, max_gb)
-    computed = Counting.total - before
+    request = features.Request("key", splits(), depth, others, max_gb)
+    found = features.outputs(request, lambda: network(precision))
+    return found, Counting.total - before
+
+
+def kept(depth: int) -> dict[str, torch.Tensor]:
+    found, _ = get(depth)
+    assert found is not None
     return found
-
-
-computed = 0  # images that went through the first block in the last get()
 
 
 def direct(depth: int, name: str, precision: Precision = Precision.fp32) -> torch.Tensor:
@@ -67,8 +73,10 @@ def direct(depth: int, name: str, precision: Precision = Precision.fp32) -> torc
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_kept_outputs_are_the_blocks_own(depth: int, precision: Precision) -> None:
+    computed = -1
     for _ in range(2):  # computed, then read
-        found = get(depth, precision=precision)
+        found, computed = get(depth, precision=precision)
+        assert found is not None
         for name in splits():
             expected = direct(depth, name, precision)
             assert found[name].dtype == expected.dtype
@@ -77,33 +85,36 @@ def test_kept_outputs_are_the_blocks_own(depth: int, precision: Precision) -> No
 
 
 def test_one_pass_fills_every_depth() -> None:
-    get(1, others=(2, 3))
+    _, computed = get(1, others=(2, 3))
     assert computed == 10 + 1, "every image once, and one to see the shapes"
     for depth in (2, 3):
-        torch.testing.assert_close(get(depth)["train"], direct(depth, "train"))
+        found, computed = get(depth)
+        assert found is not None
+        torch.testing.assert_close(found["train"], direct(depth, "train"))
         assert computed == 0
 
 
 def test_deeper_outputs_are_made_from_shallower_ones() -> None:
     get(1)
-    found = get(3)
+    found, computed = get(3)
+    assert found is not None
     assert computed == 1, "only to see the shapes"
     torch.testing.assert_close(found["test"], direct(3, "test"))
 
 
-def test_damaged_entry_is_made_again() -> None:
+def test_damaged_entry_is_made_again(tmp_path: Path) -> None:
     get(2)
-    (path,) = store._root().glob("features-key/depth002-train-*.npy")
+    (path,) = (tmp_path / "arrays").glob("features-key/depth002-train-*.npy")
     content = bytearray(path.read_bytes())
     content[-1] ^= 64
     path.write_bytes(bytes(content))
-    store._verified.clear()
-    torch.testing.assert_close(get(2)["train"], direct(2, "train"))
+    store.forget()
+    torch.testing.assert_close(kept(2)["train"], direct(2, "train"))
 
 
-def test_what_does_not_fit_is_not_kept_and_the_rest_is() -> None:
+def test_what_does_not_fit_is_not_kept_and_the_rest_is(tmp_path: Path) -> None:
     one = direct(3, "train")[0].nbytes * 10 / 1e9  # depth 3: 5 floats an image
-    assert get(1, others=(3,), max_gb=one * 1.5) is None
-    assert not list(store._root().glob("features-key/*.npy"))
-    assert get(3, others=(1, 2), max_gb=one * 1.5) is not None
-    assert {path.name[:8] for path in store._root().glob("features-key/*.npy")} == {"depth003"}
+    assert get(1, others=(3,), max_gb=one * 1.5)[0] is None
+    assert not list((tmp_path / "arrays").glob("features-key/*.npy"))
+    assert get(3, others=(1, 2), max_gb=one * 1.5)[0] is not None
+    assert {path.name[:8] for path in (tmp_path / "arrays").glob("features-key/*.npy")} == {"depth003"}

@@ -1,10 +1,11 @@
-"""The command line as users type it, in a process of its own and in a folder that is not the project's."""
+"""The command line as users type it, in a folder that is not the project's: most of it in this process."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import Done
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig
 from PIL import Image
 from safetensors.torch import save_file
 
+from sweep.cli import compose, multirun
+from sweep.cli.suite import EMBEDDED
+from sweep.config import Config
 from sweep.models import build as models
+from sweep.plan.point import Point, plan
 
 SMALL = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=0,5"]
 
 
-def sweep(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return python(folder, "-W", "error::DeprecationWarning:sweep", "-m", "sweep", *arguments, **environment)
+Sweep = Callable[..., Done]
 
 
 def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, where deprecated calls of ours are errors."""
     return subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, "-W", "error::DeprecationWarning:sweep", *arguments],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
@@ -45,8 +53,8 @@ def table_of(printed: str) -> str:
     return printed[printed.index("task ") :]
 
 
-def test_sweep_resume_and_report(standin_source: None, tmp_path: Path) -> None:
-    first = sweep(tmp_path, "-m", *SMALL, "pretrained=true,false")
+def test_sweep_resume_and_report(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
+    first = python(tmp_path, "-m", "sweep", "-m", *SMALL, "pretrained=true,false")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("] textures, ") == 4
     root = tmp_path / "outputs" / "sweep"
@@ -54,13 +62,13 @@ def test_sweep_resume_and_report(standin_source: None, tmp_path: Path) -> None:
     assert json.loads((root / "verdict.json").read_text())["decision"] == "untested"
     before = files(root)
 
-    again = sweep(tmp_path, "-m", *SMALL, "pretrained=true,false")
+    again = sweep("-m", *SMALL, "pretrained=true,false")
     assert again.returncode == 0
     assert "all finished before" in again.stdout
     assert table_of(again.stdout) == table_of(first.stdout)
     assert files(root) == before
 
-    more = sweep(tmp_path, "-m", *SMALL, "pretrained=true,false", "seeds=2")
+    more = sweep("-m", *SMALL, "pretrained=true,false", "seeds=2")
     assert more.returncode == 0
     assert len(pd.read_csv(root / "table.csv")) == 8
     untouched = {name: content for name, content in before.items() if name.endswith("seed-0.json")}
@@ -76,7 +84,7 @@ def test_sweep_resume_and_report(standin_source: None, tmp_path: Path) -> None:
     )
     assert made.stdout.strip() in more.stdout
 
-    single = sweep(tmp_path, *SMALL[:-1], "freeze_depth=5")
+    single = sweep(*SMALL[:-1], "freeze_depth=5")
     assert single.returncode == 0
     assert single.stdout.startswith("1 point, all finished before")
     assert "seed 0: lr 0.001, validation" in single.stdout
@@ -84,116 +92,112 @@ def test_sweep_resume_and_report(standin_source: None, tmp_path: Path) -> None:
 
 
 def test_every_image_is_read_before_the_first_point_trains(
-    standin_source: None, tmp_path: Path, folder_of_images: Path
+    sweep: Sweep, standin_source: None, tmp_path: Path, folder_of_images: Path
 ) -> None:
     broken = folder_of_images / "cat" / "00.jpg"
     content = broken.read_bytes()
     broken.write_bytes(b"")
     folder = [f"data.root={folder_of_images}", "data.per_class=null", "data=image_folder", *SMALL[2:]]
-    done = sweep(tmp_path, "-m", *folder)
+    done = sweep("-m", *folder)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: data.root={folder_of_images}: 1 unreadable image(s)")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
     broken.write_bytes(content)
-    many = sweep(tmp_path, "-m", *folder, "data.limit_train=17")
+    many = sweep("-m", *folder, "data.limit_train=17")
     assert many.returncode == 2
     assert "data.limit_train=17: photos has 16 training images" in many.stderr
     assert not (tmp_path / "outputs").exists()
-    mended = sweep(tmp_path, "-m", *folder)
+    mended = sweep("-m", *folder)
     assert mended.returncode == 0, mended.stdout
 
 
-COUNTED = """
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from sweep.cli.main import main
-
-def load_sweep_config(self, *arguments, load=ConfigLoaderImpl.load_sweep_config):
-    print("composed by Hydra")
-    return load(self, *arguments)
-
-ConfigLoaderImpl.load_sweep_config = load_sweep_config
-main()
-"""
-
-
-def test_hydra_composes_each_point_once(standin_source: None, tmp_path: Path) -> None:
-    done = python(tmp_path, "-c", COUNTED, "-m", *SMALL)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("composed by Hydra") == 2
-
-
-INTERRUPTED = """
-import sys
-from sweep.run import job as run
-from sweep.cli.main import main
-
-def run_point(point, root, train=run.run_point):
-    if list(root.glob("jobs/*/seed-*.json")):
-        sys.modules["matplotlib"] = type(sys)("matplotlib")  # what an import that was cut short may leave
-        raise KeyboardInterrupt
-    return train(point, root)
-
-run.run_point = run_point
-main()
-"""
-
-
-def test_interrupted_while_importing_still_reports(standin_source: None, tmp_path: Path) -> None:
-    done = python(tmp_path, "-c", INTERRUPTED, "-m", *SMALL)
-    assert done.returncode == 130, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.endswith("interrupted: what is finished is kept; the same command goes on from there\n")
-    assert done.stdout.index("[1/2] textures") < done.stdout.index("task ")
-    assert len(pd.read_csv(tmp_path / "outputs" / "sweep" / "table.csv").dropna(subset="test_accuracy")) == 1
-    rest = sweep(tmp_path, "-m", *SMALL)
-    assert rest.returncode == 0
-    assert "2 points, 1 to train" in rest.stdout
-
-
-LOST = """
-import os, signal
-from sweep.{package} import {leaf} as {module}
-from sweep.cli.main import main
-
-def interrupted(*arguments, real={module}.{function}):
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-    except KeyboardInterrupt:
-        {then}
-    return real(*arguments)
-
-{module}.{function} = interrupted
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    ("module", "function"),
-    [("compose", "points"), ("compose", "to_config"), ("run", "plan"), ("run", "fetch"), ("run", "_train_seeds")],
-)
-@pytest.mark.parametrize("then", ["raise AttributeError('of a broken finally')", "pass"])
-def test_interrupt_that_a_library_lost_is_heeded(
-    standin_source: None, tmp_path: Path, module: str, function: str, then: str
+def test_each_point_is_composed_and_planned_once(
+    standin_source: None, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package, leaf = {"compose": ("cli", "compose"), "run": ("run", "job")}[module]
-    lost = LOST.format(package=package, leaf=leaf, module=module, function=function, then=then)
-    done = python(tmp_path, "-c", lost, "-m", *SMALL)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "\ninterrupted: what is finished is kept; the same command goes on from there\n"
-    assert not list(tmp_path.glob("outputs/sweep/jobs/*/failure.json"))
+    counts = {"composed": 0, "planned": 0}
+    load = ConfigLoaderImpl.load_sweep_config
+
+    def counted_load(self: ConfigLoaderImpl, master: DictConfig, overrides: list[str]) -> DictConfig:
+        counts["composed"] += 1
+        return load(self, master, overrides)
+
+    def counted_plan(config: Config) -> Point:
+        counts["planned"] += 1
+        return plan(config)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted_load)
+    for module in ("compose", "job"):
+        monkeypatch.setattr(f"sweep.cli.{module}.plan", counted_plan)
+    done = sweep("-m", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert counts == {"composed": 2, "planned": 2}
 
 
-def test_failed_points_leave_the_others_alone(standin_source: None, tmp_path: Path) -> None:
+CHOICES = {
+    "on the command line": (["data=digits"], {"digits"}),
+    "several on the command line": (["data=textures,digits"], {"textures", "digits"}),
+    "by an experiment's defaults": (["+experiment=mine"], {"digits"}),
+    "by an experiment's grid": (["+experiment=several"], {"textures", "digits"}),
+    "by an experiment's settings": (["+experiment=inside"], {"textures"}),
+    "by an option of one's own": (["data=own"], {"own"}),
+    "by nothing": ([], {*EMBEDDED}),
+    "by the name of what nothing chooses": (["data=embedded"], {*EMBEDDED}),
+    "that name among others": (
+        ["data=digits,embedded"],
+        {"digits", "glyphs_digits", "glyphs_greek_cyrillic", "textures"},
+    ),
+    "on the command line, over an experiment": (["+experiment=mine", "data=textures"], {"textures"}),
+    "on the command line, over an experiment's grid": (["+experiment=several", "data=textures"], {"textures"}),
+}
+
+
+@pytest.mark.parametrize("how", CHOICES)
+def test_a_data_set_chosen_anywhere_replaces_the_embedded_tasks(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    package = "# @package _global_\n"
+    yaml = {
+        "experiment/mine": package
+        + "defaults: [override /data: digits]\nhydra: {sweeper: {params: {freeze_depth: '0,5'}}}",
+        "experiment/several": package + "hydra: {sweeper: {params: {data: 'textures,digits'}}}",
+        "experiment/inside": package + "data: {name: textures}",
+        "data/own": "name: textures\nlabel: own\n",
+    }
+    for name, text in yaml.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    seen: list[Mapping[tuple[str, ...], DictConfig]] = []
+    monkeypatch.setattr(multirun, "run", lambda master, composed, launch: seen.append(composed))
+    arguments, expected = CHOICES[how]
+    done = sweep("-m", "--config-dir", ".", "freeze_depth=0", *arguments)
+    assert done.returncode == 0, done.stderr
+    configs = [compose.to_config(cfg).data for cfg in seen[0].values()]
+    assert {each.label or each.name for each in configs} == expected
+    assert len(configs) == len(expected)
+
+
+@pytest.mark.parametrize("arguments", [["hydra/sweeper=basic"], ["--config-dir", ".", "+experiment=basic"]])
+def test_another_sweeper_is_one_line(sweep: Sweep, tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults: [override /hydra/sweeper: basic]\n"
+    (tmp_path / "experiment" / "basic.yaml").write_text(text)
+    done = sweep("-m", *arguments, "freeze_depth=0,1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: hydra/sweeper=basic: all points must be known at the start")
+    assert done.stderr.count("\n") == 1
+
+
+def test_failed_points_leave_the_others_alone(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     arguments = ["-m", *SMALL[:5], "freeze_depth=4,5"]
-    first = sweep(tmp_path, *arguments)
+    first = sweep(*arguments)
     assert first.returncode == 0, first.stderr
     kept = tmp_path / "outputs/sweep/jobs"
     broken = next(kept.glob("*depth4*"))
     (broken / "seed-0.json").unlink()
     (broken / "seed-0.json").mkdir()  # the record cannot be written
-    done = sweep(tmp_path, *arguments)
+    done = sweep(*arguments)
     assert done.returncode == 1
     assert "FAILED: " in done.stdout
     assert "Missing:" in done.stdout
@@ -202,17 +206,17 @@ def test_failed_points_leave_the_others_alone(standin_source: None, tmp_path: Pa
     assert rows["status"].tolist() == ["failed", "ok"]
 
     (broken / "seed-0.json").rmdir()
-    mended = sweep(tmp_path, *arguments)
+    mended = sweep(*arguments)
     assert mended.returncode == 0, mended.stdout
     assert "failed" not in (tmp_path / "outputs/sweep/table.csv").read_text()
 
 
-def test_diverged_point_makes_the_exit_code_true(standin_source: None, tmp_path: Path) -> None:
-    done = sweep(tmp_path, "-m", *SMALL[:4], "optimizer=sgd", "optimizer.lr=1e30,0.001", "freeze_depth=4")
+def test_diverged_point_makes_the_exit_code_true(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
+    done = sweep("-m", *SMALL[:4], "optimizer=sgd", "optimizer.lr=1e30,0.001", "freeze_depth=4")
     assert done.returncode == 1
     rows = pd.read_csv(tmp_path / "outputs/sweep/table.csv")
     assert sorted(rows["status"]) == ["diverged", "ok"]
-    single = sweep(tmp_path, *SMALL[:4], "optimizer=sgd", "optimizer.lr=1e30", "freeze_depth=4")
+    single = sweep(*SMALL[:4], "optimizer=sgd", "optimizer.lr=1e30", "freeze_depth=4")
     assert single.returncode == 1
     assert "diverged" in single.stderr
 
@@ -247,8 +251,10 @@ def test_diverged_point_makes_the_exit_code_true(standin_source: None, tmp_path:
         (["pretrained=[true"], "pretrained=[true"),
     ],
 )
-def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = sweep(tmp_path, *arguments)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    sweep: Sweep, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = sweep(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
@@ -300,10 +306,10 @@ def wrong_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("weights", "arguments", "code", "message"), WRONG_FILES)
 def test_wrong_files_are_one_line_and_leave_no_result(
-    wrong_files: Path, weights: str, arguments: list[str], code: int, message: str
+    sweep: Sweep, wrong_files: Path, weights: str, arguments: list[str], code: int, message: str
 ) -> None:
     given = ["data=image_folder", "data.root=photos", "data.image_size=32", "epochs=1", "seeds=1", "freeze_depth=5"]
-    done = sweep(wrong_files, *given, "source=checkpoint", f"source.path={weights}", *arguments)
+    done = sweep(*given, "source=checkpoint", f"source.path={weights}", *arguments, folder=wrong_files)
     assert done.returncode == code, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
@@ -316,53 +322,53 @@ def test_wrong_files_are_one_line_and_leave_no_result(
     shutil.rmtree(left, ignore_errors=True)
 
 
-def test_outputs_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_written_is_one_line(sweep: Sweep, tmp_path: Path) -> None:
     (tmp_path / "outputs").write_text("a file")
-    done = sweep(tmp_path, "-m", *SMALL)
+    done = sweep("-m", *SMALL)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: name=sweep: cannot write to outputs/sweep (")
     assert done.stderr.count("\n") == 1
 
 
-def test_broken_yaml_in_a_config_dir_is_one_line(tmp_path: Path) -> None:
+def test_broken_yaml_in_a_config_dir_is_one_line(sweep: Sweep, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "bad.yaml").write_text("name: [textures")
-    done = sweep(tmp_path, "--config-dir", ".", "data=bad")
+    done = sweep("--config-dir", ".", "data=bad")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
 
 
-def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "freeze_depth=9", HYDRA_FULL_ERROR="1")
+def test_full_error_shows_the_traceback(sweep: Sweep, tmp_path: Path) -> None:
+    done = python(tmp_path, "-m", "sweep", "freeze_depth=9", HYDRA_FULL_ERROR="1")
     assert "Traceback" in done.stderr
     assert done.returncode != 0
 
 
-def test_help_reads_like_documentation(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "--help")
+def test_help_reads_like_documentation(sweep: Sweep, tmp_path: Path) -> None:
+    done = python(tmp_path, "-m", "sweep", "--help")
     assert done.returncode == 0
     for word in ("usage:", "examples", "model: ", "resnet18", "freeze_depth: 0", "data.root=my/photos", "sweep.report"):
         assert word in done.stdout, word
     assert "Powered by Hydra" not in done.stdout
 
 
-def test_absent_data_is_left_out_only_if_asked(standin_source: None, tmp_path: Path) -> None:
+def test_absent_data_is_left_out_only_if_asked(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "far.yaml").write_text("name: image_folder\nroot: far\n")
     arguments = ["--config-dir", "mine", "-m", "data=textures,far", *SMALL[1:]]
-    refused = sweep(tmp_path, *arguments)
+    refused = sweep(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: data.root=far: no such folder")
-    done = sweep(tmp_path, *arguments, "skip_absent=true")
+    done = sweep(*arguments, "skip_absent=true")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("left out, because skip_absent=true: data.root=far: no such folder") == 1
     assert set(pd.read_csv(tmp_path / "outputs/sweep/table.csv")["task"]) == {"textures"}
 
 
-def test_own_yaml_in_a_config_dir(standin_source: None, tmp_path: Path) -> None:
+def test_own_yaml_in_a_config_dir(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "few.yaml").write_text("name: textures\nper_class: 2\n")
-    done = sweep(tmp_path, "--config-dir", "mine", "-m", "data=few", *SMALL[2:])
+    done = sweep("--config-dir", "mine", "-m", "data=few", *SMALL[2:])
     assert done.returncode == 0, done.stderr
     assert pd.read_csv(tmp_path / "outputs/sweep/table.csv")["n_train"].tolist() == [20, 20]

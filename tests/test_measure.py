@@ -9,11 +9,13 @@ import torch
 
 from sweep.config import Config, DataConfig, Transform
 from sweep.data import task as data
+from sweep.plan.point import plan
 from sweep.report import record, table
-from sweep.run import job as run
 from sweep.run import measure
+from sweep.run.job import run_point
+from sweep.run.session import Session
 from sweep.stats import distances as similarity
-from sweep.train.loop import Examples
+from sweep.train.examples import Examples
 
 Tiny = Callable[..., Config]
 
@@ -41,8 +43,8 @@ def test_too_few_images_have_no_scores() -> None:
     assert measure.scores(Examples(torch.randn(3, 8), torch.arange(3), torch.arange(3))) == {}
 
 
-def test_the_source_is_near_and_its_permuted_pixels_are_far(tiny: Tiny) -> None:
-    network = run._network(run.plan(tiny(freeze_depth=5, pretrained=False)), 0, torch.device("cpu"))
+def test_the_source_is_near_and_its_permuted_pixels_are_far(tiny: Tiny, session: Session) -> None:
+    network = session.network(plan(tiny(freeze_depth=5, pretrained=False)), 0)
     source = data.load(DataConfig(name="glyphs_digits"), 32)
     reference = measure.Reference(network, source)
     own = reference.compare(network, source.train).placement
@@ -54,11 +56,13 @@ def test_the_source_is_near_and_its_permuted_pixels_are_far(tiny: Tiny) -> None:
     assert {"frechet", "proxy_a", "emd", "domain_similarity"} <= far.distances.keys()
 
 
-def test_records_and_table_carry_similarity_and_scores_of_pretrained_weights_alone(tiny: Tiny, tmp_path: Path) -> None:
-    points = [run.plan(tiny(freeze_depth=depth, pretrained=p)) for p in (True, False) for depth in (0, 5)]
+def test_similarity_and_scores_are_those_of_pretrained_weights_alone(
+    tiny: Tiny, tmp_path: Path, session: Session
+) -> None:
+    points = [plan(tiny(freeze_depth=depth, pretrained=p)) for p in (True, False) for depth in (0, 5)]
     for point in points:
-        assert run.run_point(point, tmp_path).error is None
-    entries = [{"job": each.job, "seeds": [0], "common": each.common, "varied": {}} for each in points]
+        assert run_point(point, tmp_path, session).error is None
+    entries = [table.Entry(each.job, [0], each.facts, {}) for each in points]
     rows = table.collect(tmp_path, table.read(tmp_path, entries))
     assert rows["similarity"].notna().tolist() == [True, True, False, False]
     assert rows["distance_frechet"].notna().tolist() == [True, True, False, False]

@@ -12,11 +12,14 @@ from sweep.cli import compose
 from sweep.config import BatchNorm, Config, Normalization, Schedule
 from sweep.data import task as data
 from sweep.models import build as models
+from sweep.plan.point import plan
 from sweep.report import record, table
 from sweep.report import render as report
-from sweep.run import job as run
+from sweep.run.job import retrain, run_point
+from sweep.run.session import Session
 from sweep.seeds import torch_seed
-from sweep.train import loop as train
+from sweep.train.examples import Examples, Splits
+from sweep.train.loop import Recipe, fit
 
 Tiny = Callable[..., Config]
 ORIGIN = {
@@ -41,7 +44,7 @@ def plain_loop(pretrained: bool, freeze: bool, config: Config) -> tuple[list[flo
 
     model = torchvision.models.resnet18()
     if pretrained:
-        state = run._source_weights(run.plan(config).source, torch.device("cpu")).state
+        state = Session().weights(plan(config).source, torch.device("cpu")).state
     else:
         state = models.random_state("resnet18", 32, torch_seed(0, "weights"))
     model.load_state_dict(state, strict=False)
@@ -55,10 +58,10 @@ def plain_loop(pretrained: bool, freeze: bool, config: Config) -> tuple[list[flo
     for _ in range(config.epochs):
         model.train()
         total = 0.0
-        for index in torch.randperm(len(labels), generator=order).split(config.batch_size):
+        for index in torch.split(torch.randperm(len(labels), generator=order), config.batch_size):
             loss = nn.functional.cross_entropy(model(images[index]), labels[index])
             model.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item() * len(index)
         losses.append(total / len(labels))
@@ -76,18 +79,16 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     loss of the third epoch moves by half a per cent (sums in another order, BatchNorm over single pixels).
     """
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    run._random_state.cache_clear()
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-    run._random_state.cache_clear()
 
 
-def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny, tmp_path: Path) -> None:
+def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny, tmp_path: Path, session: Session) -> None:
     """With weight decay, too, which also the taps of a kernel feel that no image meets."""
     config = tiny(pretrained=False, freeze_depth=0, **(ORIGIN | {"optimizer_weight_decay": 0.1}))
-    point = run.plan(config)
-    network, curves = run.retrain(point, 0, 1e-3)
+    point = plan(config)
+    network, curves = retrain(point, 0, 1e-3, session)
     losses, accuracies, model = plain_loop(False, False, config)
     assert curves.train_loss == pytest.approx(losses, rel=1e-9)
     assert curves.test_accuracy == accuracies
@@ -96,10 +97,10 @@ def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny, tmp_pat
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_our_fit_is_the_plain_loop_of_the_post(tiny: Tiny, tmp_path: Path, pretrained: bool) -> None:
+def test_our_fit_is_the_plain_loop_of_the_post(tiny: Tiny, tmp_path: Path, pretrained: bool, session: Session) -> None:
     config = tiny(pretrained=pretrained, freeze_depth=5, **ORIGIN)
-    point = run.plan(config)
-    assert run.run_point(point, tmp_path).error is None
+    point = plan(config)
+    assert run_point(point, tmp_path, session).error is None
     (member,) = record.read_members(record.job_folder(tmp_path, point.job), 0) or []
     losses, accuracies, _ = plain_loop(pretrained, True, config)
     assert member.curves["train_loss"] == pytest.approx(losses, rel=1e-4)
@@ -107,22 +108,22 @@ def test_our_fit_is_the_plain_loop_of_the_post(tiny: Tiny, tmp_path: Path, pretr
     assert member.curves["test_accuracy"] == pytest.approx(accuracies, abs=1.01 / 500)
     assert (member.n_train, member.n_val, member.val_accuracy, member.selected) == (160, 0, None, True)
     assert member.test_accuracy == member.curves["test_accuracy"][-1]
-    assert member.prefix == "tracked"
+    assert member.feed == "tracked"
 
 
-def test_moving_statistics_are_what_the_post_ran(tiny: Tiny, tmp_path: Path) -> None:
+def test_moving_statistics_are_what_the_post_ran(tiny: Tiny, tmp_path: Path, session: Session) -> None:
     """Frozen statistics give other numbers: the two policies are not to be confused."""
     losses = []
     for policy in BatchNorm:
-        point = run.plan(tiny(pretrained=False, freeze_depth=5, **(ORIGIN | {"freeze_batchnorm": policy})))
-        run.run_point(point, tmp_path)
+        point = plan(tiny(pretrained=False, freeze_depth=5, **(ORIGIN | {"freeze_batchnorm": policy})))
+        run_point(point, tmp_path, session)
         (member,) = record.read_members(record.job_folder(tmp_path, point.job), 0) or []
         losses.append(member.curves["train_loss"][-1])
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
 def test_both_policies_are_one_job_where_nothing_is_frozen(tiny: Tiny) -> None:
-    jobs = {run.plan(tiny(freeze_depth=0, freeze_batchnorm=policy)).job for policy in BatchNorm}
+    jobs = {plan(tiny(freeze_depth=0, freeze_batchnorm=policy)).job for policy in BatchNorm}
     assert len(jobs) == 1
 
 
@@ -133,7 +134,7 @@ def test_experiment_composes_to_the_posts_settings(tmp_path: Path) -> None:
     config = points[0].config
     assert (config.epochs, config.batch_size, config.lr_list, config.optimizer.momentum) == (10, 512, [1e-3], 0.9)
     assert (config.data.name, config.data.image_size, config.data.normalize) == ("cifar10", 32, "none")
-    assert (points[0].common["source"], points[0].common["source_classes"]) == ("imagenet", 1000)
+    assert (points[0].facts.source, points[0].facts.source_classes) == ("imagenet", 1000)
     assert (config.optimizer.schedule, config.optimizer.weight_decay) == (Schedule.constant, 0)
     first = [
         (point.config.pretrained, point.config.freeze_depth, str(point.config.freeze.batchnorm)) for point in points
@@ -142,14 +143,14 @@ def test_experiment_composes_to_the_posts_settings(tmp_path: Path) -> None:
     assert (False, 0, "frozen") in first
 
 
-def test_report_shows_the_posts_curves_beside_ours(tiny: Tiny, tmp_path: Path) -> None:
+def test_report_shows_the_posts_curves_beside_ours(tiny: Tiny, tmp_path: Path, session: Session) -> None:
     study = compose.points(["+experiment=origin", "pretrained=false", "freeze_depth=0"], multirun=False)[0].config.study
     entries = []
     for depth in (5, 0):
-        point = run.plan(tiny(pretrained=False, freeze_depth=depth, **(ORIGIN | {"epochs": 2})))
-        run.run_point(point, tmp_path)
-        entries.append({"job": point.job, "seeds": [0], "common": point.common, "varied": {}})
-    table.write_manifest(tmp_path, entries, run.dataclasses.asdict(study))
+        point = plan(tiny(pretrained=False, freeze_depth=depth, **(ORIGIN | {"epochs": 2})))
+        run_point(point, tmp_path, session)
+        entries.append(table.Entry(point.job, [0], point.facts, {}))
+    table.write_manifest(tmp_path, entries, study)
     made = report.build(tmp_path)
     assert "without transfer: pretrained=false, freeze_depth=5, batchnorm=track  21.6" in made.text
     assert "textures: pretrained=False" not in made.text
@@ -160,8 +161,8 @@ def test_report_shows_the_posts_curves_beside_ours(tiny: Tiny, tmp_path: Path) -
 
 def test_empty_validation_is_never_evaluated() -> None:
     model = nn.Linear(4, 3)
-    some = train.Examples(torch.randn(6, 4), torch.arange(6), torch.arange(6) % 3)
-    none = train.Examples(some.inputs, torch.arange(0), torch.arange(0))
-    recipe = train.Recipe(Config().optimizer, epochs=2, batch_size=3)
-    curves = train.fit(model, some, none, some, recipe=recipe, lr=0.1, seed=0)
+    some = Examples(torch.randn(6, 4), torch.arange(6), torch.arange(6) % 3)
+    none = Examples(some.inputs, torch.arange(0), torch.arange(0))
+    recipe = Recipe(Config().optimizer, epochs=2, batch_size=3)
+    curves = fit(model, Splits(some, none, some), recipe, lr=0.1, seed=0)
     assert (curves.val_loss, len(curves.test_accuracy), curves.diverged) == ([], 2, False)

@@ -12,12 +12,14 @@ from sweep.config import DataConfig, ModelConfig, SourceConfig
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.plan import sources as source
+from sweep.run import pretrain
+from sweep.run.session import Session
 
 SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
 
 
 def load(config: SourceConfig, model: str = "resnet18") -> models.State:
-    return source.resolve(config, model).load("cpu").state
+    return Session().weights(source.resolve(config, model), torch.device("cpu")).state
 
 
 def checkpoint(path: Path, **fields: object) -> SourceConfig:
@@ -201,17 +203,18 @@ def test_pretraining_happens_once_and_is_kept(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
     found = source.resolve(small(), "resnet18")
     assert (found.task, found.n_classes, found.image_size) == ("glyphs_latin-3classes", 3, 32)
-    first = found.load("cpu")
+    cpu = torch.device("cpu")
+    first = Session().weights(found, cpu)
     assert first.accuracy is not None
     (kept,) = (tmp_path / "sources").glob("*.safetensors")
-    monkeypatch.setattr(source, "_train", None)  # a second training would fail
-    again = found.load("cpu")
+    monkeypatch.setattr(pretrain, "fit", None)  # a second training would fail
+    again = Session().weights(found, cpu)
     assert all(torch.equal(first.state[key], again.state[key]) for key in first.state)
     assert again.accuracy == first.accuracy
     monkeypatch.undo()
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
     kept.write_bytes(kept.read_bytes()[:1000])
-    mended = found.load("cpu")  # trained anew, to the same weights
+    mended = Session().weights(found, cpu)  # trained anew, to the same weights
     assert all(torch.equal(first.state[key], mended.state[key]) for key in first.state)
 
 
@@ -237,4 +240,4 @@ def test_the_tasks_own_classes_and_splits_are_the_selffer_control() -> None:
     source.check_disjoint(own, same)
     for other in ({"seed": 1}, {"val_fraction": 0.3}):
         with pytest.raises(UserError, match="or the very same classes and splits"):
-            source.check_disjoint(own, DataConfig("glyphs_latin", classes=["A", "B", "C"], **other))  # type: ignore[arg-type]
+            source.check_disjoint(own, DataConfig("glyphs_latin", classes=["A", "B", "C"], **other))

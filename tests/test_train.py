@@ -9,18 +9,20 @@ import torch
 from torch import nn
 
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
-from sweep.train import loop as train
+from sweep.train.examples import Examples, Splits, batches, flip_crop, place
+from sweep.train.heads import fit_heads, is_head
+from sweep.train.loop import Curves, Recipe, fit
 
 CPU = torch.device("cpu")
 
 
-def examples(n: int = 50, seed: int = 0, rows: int = 80) -> train.Examples:
+def examples(n: int = 50, seed: int = 0, rows: int = 80) -> Examples:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 3
     inputs = torch.randn(rows, 6, generator=generator)
     index = torch.randperm(rows, generator=generator)[:n]
     inputs[index] += labels[:, None]
-    return train.Examples(inputs, index, labels)
+    return Examples(inputs, index, labels)
 
 
 def head(seed: int, p: float = 0.0) -> nn.Module:
@@ -39,38 +41,38 @@ RATES, SEEDS = [0.003, 0.03, 0.3], [4, 9]
 def test_heads_trained_together_equal_heads_trained_alone(
     name: str, p: float, precision: Precision, pooled: bool
 ) -> None:
-    recipe = train.Recipe(OptimizerConfig(name, weight_decay=0.05), 4, 16, precision)
-    data = {seed: (examples(50, seed), examples(20, seed + 1), examples(15, seed + 2)) for seed in SEEDS}
+    recipe = Recipe(OptimizerConfig(name, weight_decay=0.05), 4, 16, precision)
+    data = {seed: Splits(examples(50, seed), examples(20, seed + 1), examples(15, seed + 2)) for seed in SEEDS}
     if pooled:  # as pretrained features are: each seed trains on rows of its own, all are evaluated on the same
         first, val, test = data[SEEDS[0]]
         labels = torch.zeros(len(first.inputs), dtype=torch.int64).scatter(0, first.rows, first.labels)
         drawn = {seed: torch.randperm(80, generator=torch.Generator().manual_seed(seed))[:50] for seed in SEEDS}
-        data = {seed: (train.Examples(first.inputs, rows, labels[rows]), val, test) for seed, rows in drawn.items()}
+        data = {seed: Splits(Examples(first.inputs, rows, labels[rows]), val, test) for seed, rows in drawn.items()}
     together = [[head(seed, p) for _ in RATES] for seed in SEEDS]
     alone = copy.deepcopy(together)
     generator = torch.get_rng_state()
-    curves = train.fit_heads(together, list(data.values()), recipe=recipe, rates=RATES, seeds=SEEDS)
+    curves = fit_heads(together, list(data.values()), recipe, rates=RATES, seeds=SEEDS)
     assert torch.equal(torch.get_rng_state(), generator), "torch's own generator is left alone"
-    for place, seed in enumerate(SEEDS):
+    for row, seed in enumerate(SEEDS):
         for column, lr in enumerate(RATES):
-            own = train.fit(alone[place][column], *data[seed], recipe=recipe, lr=lr, seed=seed)
-            theirs = curves[place][column]
-            tolerance = {"rel": 1e-5} if precision is Precision.fp32 else {"rel": 2e-2}
-            assert theirs.train_loss == pytest.approx(own.train_loss, **tolerance)
-            assert theirs.val_loss == pytest.approx(own.val_loss, **tolerance)
+            own = fit(alone[row][column], data[seed], recipe, lr=lr, seed=seed)
+            theirs = curves[row][column]
+            rel = 1e-5 if precision is Precision.fp32 else 2e-2
+            assert theirs.train_loss == pytest.approx(own.train_loss, rel=rel)
+            assert theirs.val_loss == pytest.approx(own.val_loss, rel=rel)
             if precision is Precision.fp32:
                 assert theirs.val_accuracy == own.val_accuracy
                 assert theirs.test_accuracy == own.test_accuracy
-                torch.testing.assert_close(together[place][column].state_dict(), alone[place][column].state_dict())
+                torch.testing.assert_close(together[row][column].state_dict(), alone[row][column].state_dict())
 
 
 def test_a_head_that_diverges_leaves_the_others_alone() -> None:
-    recipe = train.Recipe(OptimizerConfig("sgd", schedule=Schedule.constant), 5, 16)
-    data = (examples(50), examples(20, 1), None)
+    recipe = Recipe(OptimizerConfig("sgd", schedule=Schedule.constant), 5, 16)
+    data = Splits(examples(50), examples(20, 1))
     good, alone = head(0), head(0)
-    (pair,) = train.fit_heads([[good, head(0)]], [data], recipe=recipe, rates=[0.01, 1e30], seeds=[0])
-    own = train.fit(alone, *data, recipe=recipe, lr=0.01, seed=0)
-    bad = train.fit(head(0), *data, recipe=recipe, lr=1e30, seed=0)
+    (pair,) = fit_heads([[good, head(0)]], [data], recipe, rates=[0.01, 1e30], seeds=[0])
+    own = fit(alone, data, recipe, lr=0.01, seed=0)
+    bad = fit(head(0), data, recipe, lr=1e30, seed=0)
     assert pair[0].train_loss == pytest.approx(own.train_loss, rel=1e-5)
     torch.testing.assert_close(good.state_dict(), alone.state_dict())
     assert pair[1].diverged
@@ -87,28 +89,28 @@ def test_a_head_that_diverges_leaves_the_others_alone() -> None:
     ],
 )
 def test_only_linear_heads_are_stacked(suffix: nn.Module, expected: bool) -> None:
-    assert train.is_head(suffix) is expected
+    assert is_head(suffix) is expected
 
 
 def test_streamed_batches_are_the_held_ones_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     held = examples(50)
-    order = train.batches(torch.randperm(50, generator=torch.Generator().manual_seed(1)), 8)
+    order = batches(torch.randperm(50, generator=torch.Generator().manual_seed(1)), 8)
     for ahead in (1, 2, 100):
         streamed = list(held.stream(order, ahead))
         for (inputs, _), batch in zip(held.batches(order), streamed, strict=True):
             assert torch.equal(inputs, batch)
     assert list(held.stream([])) == []
 
-    def through_the_stream(self: train.Examples, order: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    def through_the_stream(self: Examples, order: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         return zip(self.stream(order), (self.labels[index] for index in order), strict=True)
 
-    def fitted() -> tuple[train.Curves, nn.Module]:
+    def fitted() -> tuple[Curves, nn.Module]:
         model = head(0)
-        recipe = train.Recipe(OptimizerConfig(), 2, 8)
-        return train.fit(model, held, examples(20, 1), recipe=recipe, lr=0.1, seed=3), model
+        recipe = Recipe(OptimizerConfig(), 2, 8)
+        return fit(model, Splits(held, examples(20, 1)), recipe, lr=0.1, seed=3), model
 
     plain, first = fitted()
-    monkeypatch.setattr(train.Examples, "batches", through_the_stream)
+    monkeypatch.setattr(Examples, "batches", through_the_stream)
     other, second = fitted()
     assert plain.train_loss == other.train_loss
     assert plain.val_loss == other.val_loss
@@ -116,13 +118,13 @@ def test_streamed_batches_are_the_held_ones_in_order(monkeypatch: pytest.MonkeyP
 
 
 def test_an_error_while_gathering_reaches_the_reader() -> None:
-    broken = train.Examples(torch.zeros(3, 2), torch.tensor([0, 1, 99]), torch.zeros(3, dtype=torch.int64))
+    broken = Examples(torch.zeros(3, 2), torch.tensor([0, 1, 99]), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(IndexError):
         list(broken.stream([torch.arange(3)]))
 
 
 def views(images: torch.Tensor, seed: int) -> torch.Tensor:
-    return train.flip_crop(images, torch.Generator().manual_seed(seed))
+    return flip_crop(images, torch.Generator().manual_seed(seed))
 
 
 def test_flip_crop_shows_shifted_and_mirrored_images() -> None:
@@ -156,12 +158,13 @@ def test_augmented_training_shows_other_views_in_every_epoch() -> None:
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             seen.append(images.clone())
-            return self.linear(images.flatten(1).float() / 255)
+            out: torch.Tensor = self.linear(images.flatten(1).float() / 255)
+            return out
 
     pool = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
-    data = train.place(torch.from_numpy(pool), np.arange(6), np.arange(6) % 2, CPU)
-    recipe = train.Recipe(OptimizerConfig(), 2, 6, augment=Augment.flip_crop)
-    train.fit(Watching(), data, data, recipe=recipe, lr=0.1, seed=0)
+    data = place(torch.from_numpy(pool), np.arange(6), np.arange(6) % 2, CPU)
+    recipe = Recipe(OptimizerConfig(), 2, 6, augment=Augment.flip_crop)
+    fit(Watching(), Splits(data, data), recipe, lr=0.1, seed=0)
     first, validated, second, again = seen
     assert not torch.equal(first.sort(0).values, second.sort(0).values)
     assert torch.equal(validated, again), "validation images are shown as they are"
@@ -172,8 +175,8 @@ def test_bf16_trains_a_little_differently() -> None:
     losses = []
     for precision in (Precision.fp32, Precision.bf16):
         model = head(0)
-        recipe = train.Recipe(OptimizerConfig(), 3, 16, precision)
-        losses.append(train.fit(model, examples(), examples(20, 1), recipe=recipe, lr=0.1, seed=0).train_loss)
+        recipe = Recipe(OptimizerConfig(), 3, 16, precision)
+        losses.append(fit(model, Splits(examples(), examples(20, 1)), recipe, lr=0.1, seed=0).train_loss)
         assert next(model.parameters()).dtype == torch.float32
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.03)

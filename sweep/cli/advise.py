@@ -11,7 +11,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from tabulate import tabulate
 
 from sweep import interrupt
 from sweep.cli import compose
+from sweep.cli.halving import Arm, counted, halve, recommend
 from sweep.config import Which
+from sweep.data import task as data
 from sweep.errors import UserError
-from sweep.report import record, table
-from sweep.run import job as run
-from sweep.run.job import Point
+from sweep.paths import results_folder
+from sweep.plan.point import Point, plan
+from sweep.report import record
+from sweep.run import measure
+from sweep.run.job import fetch, run_point
+from sweep.run.session import Session
 from sweep.stats import rule as verdict
-from sweep.stats.tests import Floats
 
 HELP = """\
 python -m sweep.advise [budget_minutes=10] [settings of python -m sweep]
@@ -37,25 +41,7 @@ Recommends how many blocks to keep frozen, for example:
 Takes every setting of `python -m sweep --help` but freeze_depth and pretrained, one value each."""
 
 BUDGET = 10.0  # minutes
-DRAWS = 2000
 NAME = "advise"  # below outputs/
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What is known of one depth. accuracy: (seeds,) on n_val validation images, after `epochs` epochs.
-
-    seconds: of one epoch of one model, and of the frozen blocks before the first; similar: of the task, if measured.
-    """
-
-    depth: int
-    epochs: int
-    accuracy: Floats
-    n_val: int
-    epoch_seconds: float
-    prefix_seconds: float
-    test_accuracy: float
-    placement: tuple[float, bool | None] | None
 
 
 def main() -> None:
@@ -73,21 +59,16 @@ def advise(arguments: Sequence[str]) -> str:
     deadline = time.monotonic() + 60 * _budget(arguments)
     overrides = [each for each in arguments if not each.startswith("budget_minutes=")]
     first = _plan(overrides)
-    root = Path("outputs") / first.config.name
+    root = results_folder(first.config.name)
     depths = range(first.facts.n_blocks + 1)
-    run.fetch([first])
-    scores = run.score_depths(first)
+    session = Session()
+    fetch([first], session)
+    scores = score_depths(first, session)
 
-    def train(depth: int, epochs: int) -> Arm | None:
-        return _train(at(first, depth, epochs), root)
+    def train(depth: int, epochs: int, others: Sequence[int]) -> Arm | None:
+        return _train(at(first, depth, epochs), others, root, session)
 
-    def announce(chosen: Sequence[int], epochs: int) -> None:
-        # the frozen blocks keep, in one pass, the outputs of all depths that the manifest names
-        points = [at(first, depth, epochs) for depth in chosen]
-        entries = [table.Entry(each.job, each.config.seed_list, each.facts, {}) for each in points]
-        table.write_manifest(root, entries, first.config.study)
-
-    arms, notes = halve(depths, first.config.epochs, train, announce, lambda: deadline - time.monotonic())
+    arms, notes = halve(depths, first.config.epochs, train, lambda: deadline - time.monotonic())
     if not arms:
         raise UserError(f"no depth could be trained; {root} has the errors")
     made = Advice.of(arms, scores, first)
@@ -128,13 +109,25 @@ def _plan(overrides: Sequence[str]) -> Point:
 
 def at(point: Point, depth: int, epochs: int) -> Point:
     """Return the same point at another depth, for that many epochs."""
-    return run.plan(dataclasses.replace(point.config, freeze_depth=depth, epochs=epochs))
+    return plan(dataclasses.replace(point.config, freeze_depth=depth, epochs=epochs))
 
 
-def _train(point: Point, root: Path) -> Arm | None:
-    """Return what training the point showed; None if it failed or diverged, which is said."""
-    outcome = run.run_point(point, root)
-    place = f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen, {_count(point.config.epochs, 'epoch')}"
+def score_depths(point: Point, session: Session) -> list[dict[str, float]]:
+    """Return the transferability scores of every depth, from one pass."""
+    config, facts = point.config, point.facts
+    task = session.task(config.data, facts.image_size, config.cache.max_gb)
+    chosen = task.train.take(data.subsample(config.data, task.train.labels, config.seed_list[0], task.classes))
+    head = session.weights(point.source, session.device(point)).head
+    return measure.score_depths(session.network(point, 0, facts.n_blocks), chosen, head)
+
+
+def _train(point: Point, others: Sequence[int], root: Path, session: Session) -> Arm | None:
+    """Return what training the point showed; None if it failed or diverged, which is said.
+
+    others: the depths that will be trained, too: their frozen blocks' outputs are kept on the way.
+    """
+    outcome = run_point(point, root, session, set(others) - {0})
+    place = f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen, {counted(point.config.epochs, 'epoch')}"
     if outcome.error:
         print(f"  {place}  FAILED: {outcome.error}", flush=True)
         return None
@@ -153,86 +146,6 @@ def _train(point: Point, root: Path) -> Arm | None:
         float(np.mean([member.test_accuracy for member in members])),
         None if first.similarity is None else (first.similarity, first.similar),
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)
-
-
-def rungs(arms: int, epochs: int) -> list[tuple[int, int]]:
-    """Return (depths, epochs) of every round: half as many depths, twice as many epochs, at last all epochs.
-
-    With few epochs, fewer rounds: none has as many epochs as the one before.
-
-    >>> rungs(6, 4)
-    [(6, 1), (3, 2), (2, 4)]
-    >>> rungs(6, 3)
-    [(6, 1), (3, 3)]
-    """
-    rounds = max(1, min(math.ceil(math.log2(arms)), epochs.bit_length()))
-    return [(math.ceil(arms / 2**number), max(1, epochs // 2 ** (rounds - 1 - number))) for number in range(rounds)]
-
-
-def halve(
-    depths: Sequence[int],
-    epochs: int,
-    train: Callable[[int, int], Arm | None],
-    announce: Callable[[Sequence[int], int], None],
-    left: Callable[[], float],
-) -> tuple[dict[int, Arm], list[str]]:
-    """Return the last that is known of every depth, and what the user should know of the search.
-
-    train: trains one depth for that many epochs. announce: is told every round. left: seconds. The first round goes
-    from the deepest, which is cheapest; it stops where the time is over, and a later one is not begun if the one before
-    says that it would not fit.
-    """
-    found: dict[int, Arm] = {}
-    notes = []
-    alive = sorted(depths, reverse=True)
-    needed = dict.fromkeys(alive, 0.0)  # seconds per epoch, all seeds and learning rates
-    for number, (count, length) in enumerate(rungs(len(alive), epochs)):
-        if number:
-            alive = sorted(alive, key=lambda depth: (-found[depth].accuracy.mean(), -depth))[:count]
-            estimate = sum(needed[depth] * length for depth in alive)
-            if estimate > left():
-                notes.append(
-                    f"out of time: {count} depths for {_count(length, 'epoch')} would have taken {estimate:.0f} s more"
-                )
-                break
-        print(f"{len(alive)} depths, {_count(length, 'epoch')}:", flush=True)
-        announce(alive, length)
-        for depth in sorted(alive, reverse=True):
-            if left() <= 0 and found:
-                skipped = [each for each in sorted(alive) if each <= depth]
-                notes.append(f"out of time before {_count(length, 'epoch')} of {', '.join(map(str, skipped))} frozen")
-                break
-            start = time.monotonic()
-            arm = train(depth, length)
-            needed[depth] = (time.monotonic() - start) / length
-            if arm:
-                found[depth] = arm
-        alive = [depth for depth in alive if depth in found]
-        if notes or len(alive) < 2:
-            break
-    return found, notes
-
-
-def recommend(arms: Sequence[Arm], margin: float = verdict.MARGIN) -> tuple[int, int, int]:
-    """Return the deepest depth that loses at most the margin on validation, and its 95 % interval, as three depths.
-
-    arms: ascending depths, the same epochs. Seeds are drawn again, and then the validation images, of every depth
-    apart: as the depths share these, the interval is rather too wide than too narrow.
-    """
-    depths = np.array([arm.depth for arm in arms])
-    seeds = min(len(arm.accuracy) for arm in arms)
-    accuracy = np.array([arm.accuracy[:seeds] for arm in arms])
-    best = verdict.kept_depth(depths, accuracy.mean(axis=1), margin)
-    rng = np.random.default_rng(0)
-    drawn = accuracy[:, rng.integers(seeds, size=(DRAWS, seeds))].mean(axis=2)  # (D, DRAWS)
-    drawn = rng.binomial(arms[0].n_val, drawn) / arms[0].n_val
-    kept = [verdict.kept_depth(depths, column, margin) for column in drawn.T]
-    low, high = np.percentile(kept, [2.5, 97.5], method="nearest")
-    return best, min(best, int(low)), max(best, int(high))
 
 
 @dataclass(frozen=True)
@@ -284,10 +197,10 @@ class Advice:
     def text(self, overrides: Sequence[str], notes: Sequence[str], point: Point) -> str:
         """Return what the terminal shows."""
         chosen = self.arms[self.depth]
-        among = f"trained for {_count(chosen.epochs, 'epoch')} ({', '.join(map(str, self.last))})"
+        among = f"trained for {counted(chosen.epochs, 'epoch')} ({', '.join(map(str, self.last))})"
         untried = len(self.arms) < len(self.scores)
         seeds, rates = len(point.config.seed_list), len(point.config.lr_list)
-        models = f"{_count(seeds, 'seed')} x {_count(rates, 'learning rate')}"
+        models = f"{counted(seeds, 'seed')} x {counted(rates, 'learning rate')}"
         interval = f"95 % interval {self.low} to {self.high}, among the depths {among}"
         settings = [each for each in overrides if not each.startswith("name=")]
         settings += ["pretrained=true", f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
@@ -300,7 +213,7 @@ class Advice:
                 f"{'Of the depths that were trained, keep' if untried else 'Keep'} "
                 f"{self.depth} of {len(self.scores) - 1} blocks frozen "
                 f"({interval if len(self.last) > 1 else 'no interval: the only depth ' + among}).",
-                f"Expected accuracy after {_count(chosen.epochs, 'epoch')}: {100 * chosen.test_accuracy:.1f} % "
+                f"Expected accuracy after {counted(chosen.epochs, 'epoch')}: {100 * chosen.test_accuracy:.1f} % "
                 "(test images, read for this depth alone).",
                 f"Validation: ± is 95 %, over {chosen.n_val} images; depths dropped early have had fewer epochs.",
                 f"Seconds are of one model; the command below trains {models}.",

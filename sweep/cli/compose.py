@@ -1,17 +1,18 @@
 """Command line to checked points. Hydra composes; every wrong input becomes one line, before anything is loaded."""
 
+import copy
 import dataclasses
-import functools
+import itertools
+import os
 import re
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,103 +22,164 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from sweep import config as settings
+from sweep import interrupt
+from sweep.cli import suite
 from sweep.config import Config, DataConfig
 from sweep.data import task as data
 from sweep.errors import AbsentError, UserError, unknown
 from sweep.paths import CONF
-from sweep.run import job as run
-from sweep.run.job import Point
+from sweep.plan.point import Point, plan
+
+PRIMARY = "--config-name and --config-path: not supported; add YAML of your own with --config-dir"
 
 ConfigStore.instance().store("schema", node=Config)
+suite.register()
 
 
-def points(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[Point]:
-    """Return every point of this command line, checked, in the order in which Hydra launches them.
+def expand(
+    loader: ConfigLoader, master: DictConfig, arguments: Sequence[str], stands_for: Mapping[str, str]
+) -> list[list[str]]:
+    """Return the overrides of every point: all combinations of the values of each setting, the last varying fastest.
 
-    config_dir: a folder of more YAML, as of --config-dir. raises: UserError.
+    master: the config without what is swept.
+    arguments: overrides; of two of one setting the later counts.
+    stands_for: {"group=option": options that are swept in its place, the first of which has the same name}, unless
+        something chose another.
     """
-    if config_dir and not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: no such folder")
-    path = create_config_search_path(str(CONF))
-    if config_dir:
-        path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2(task_name="sweep", config_search_path=path)
-    try:
-        configs = [to_config(_compose(hydra, each)) for each in expand(hydra, overrides, multirun)]
-        made = [point for point in map(plan, configs) if point]
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(_one_line(error)) from error
-    finally:
+    parser = OverridesParser.create(config_loader=loader)
+    values: dict[str, list[str]] = {}
+    for override in parser.parse_overrides(list(arguments)):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values[key] = [override.get_value_element_as_str()]
+        elif override.is_discrete_sweep():
+            values[key] = list(override.sweep_string_iterator())
+        else:
+            raise UserError(f"{override.input_line}: an interval has no end of values; list them, separated by commas")
+    for pair, options in stands_for.items():
+        group, _, option = pair.partition("=")
+        named = master[group].name == options.partition(",")[0] and f"{group}.name" not in values
+        if named and group not in values and master.hydra.runtime.choices.get(group) == option:
+            values[group] = [option]
+        if option in values.get(group, []):
+            place = values[group].index(option)
+            values[group][place : place + 1] = options.split(",")
+    return [
+        list(each) for each in itertools.product(*([f"{key}={one}" for one in all_] for key, all_ in values.items()))
+    ]
+
+
+class Composed(ConfigLoader):
+    """A loader that gives what is composed already, and asks another one for the rest."""
+
+    def __init__(self, loader: ConfigLoader, configs: Mapping[tuple[str, ...], DictConfig]) -> None:
+        self.loader, self.configs = loader, configs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"loader": self.loader, "configs": {}}  # other processes compose for themselves
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        found = self.configs.get(tuple(sweep_overrides))
+        return self.loader.load_sweep_config(master_config, sweep_overrides) if found is None else found
+
+    def load_configuration(self, *arguments: Any, **options: Any) -> DictConfig:
+        return self.loader.load_configuration(*arguments, **options)
+
+    def get_search_path(self) -> Any:
+        return self.loader.get_search_path()
+
+    def get_sources(self) -> Any:
+        return self.loader.get_sources()
+
+    def list_groups(self, parent_name: str) -> list[str]:
+        return self.loader.list_groups(parent_name)
+
+    def get_group_options(self, *arguments: Any, **options: Any) -> list[str]:
+        return self.loader.get_group_options(*arguments, **options)
+
+    def compute_defaults_list(self, *arguments: Any, **options: Any) -> Any:
+        return self.loader.compute_defaults_list(*arguments, **options)
+
+
+def points(overrides: Sequence[str], multirun: bool) -> list[Point]:
+    """Return every point of this command line, checked; for those who train by themselves. raises: UserError."""
+    with translated():
         GlobalHydra.instance().clear()
-    if not made:
-        raise UserError(
-            "skip_absent=true: the data of no point is here; see the lines above for what is expected where"
-        )
-    _check_grid(made)
-    return made
-
-
-def expand(hydra: Hydra, overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """Return the overrides of every point."""
-    if not multirun:
-        return [list(overrides)]
-    master = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN)
-    sweeper = master.hydra.sweeper
-    if not str(sweeper._target_).endswith("BasicSweeper"):
-        raise UserError(f"hydra/sweeper={sweeper._target_}: all points must be known at the start; use basic")
-    given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides([*given, *overrides])
-    return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
-
-
-def plan(config: Config) -> Point | None:
-    """Return the point; None if its data is not here and the user has asked to leave such points out."""
-    own = config.data
-    try:
-        if config.skip_absent and own.name in data.DATASETS and (absent := _absent(own.name, own.root)):
-            raise absent
-        return run.plan(config)
-    except AbsentError as error:
-        if not config.skip_absent:
-            raise
-        _tell(f"left out, because skip_absent=true: {error}")
-        return None
-
-
-@functools.cache
-def _absent(name: str, root: str | None) -> AbsentError | None:
-    """Return why this data cannot be had, None if it can; looked at once: that may read, or try to load, all of it."""
-    try:
-        data.DATASETS[name].fetch(DataConfig(name, root))
-    except AbsentError as error:
-        return error
-    return None
-
-
-@functools.cache
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # once, however many points it is true of
-
-
-def _compose(hydra: Hydra, overrides: list[str]) -> DictConfig:
-    cfg = hydra.compose_config("config", overrides, RunMode.RUN)
-    with read_write(cfg), open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
+            loader = GlobalHydra.instance().config_loader()
+            mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+            master = loader.load_configuration("config", list(overrides), run_mode=mode)
+            if not multirun:
+                return [point for point in planned([to_config(master)]) if point]
+            sweeper = master.hydra.sweeper
+            given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+            grid = expand(loader, master, [*given, *overrides], sweeper.stands_for)
+            return [
+                point
+                for point in planned([to_config(loader.load_sweep_config(master, each)) for each in grid])
+                if point
+            ]
 
 
 def to_config(cfg: DictConfig) -> Config:
-    made = OmegaConf.to_object(cfg)
-    assert isinstance(made, Config), "the schema in the defaults list makes it one"
+    """Return the settings of a composed config, without Hydra's own; raise UserError for one that does not exist."""
+    own = copy.copy(cfg)
+    with read_write(own), open_dict(own):
+        own.pop("hydra", None)
+    made = OmegaConf.to_object(own)
+    if not isinstance(made, Config):
+        raise UserError(PRIMARY)
     known = dict(_flat(dataclasses.asdict(made)))
-    given: Any = OmegaConf.to_container(cfg)
+    given: Any = OmegaConf.to_container(own)
     for key, _ in _flat(given):  # +key=value adds what no dataclass has
         if key not in known:
             raise UserError(_unknown_setting(key))
     return made
+
+
+def planned(configs: Sequence[Config]) -> list[Point | None]:
+    """Return every config's point; None where its data is absent and skip_absent says to leave such points out.
+
+    raises: UserError if a point cannot be run, none is left, or points that are right one by one do not fit together.
+    """
+    looked: dict[tuple[str, str | None], AbsentError | None] = {}
+    told: set[str] = set()
+    made: list[Point | None] = []
+    for config in configs:
+        interrupt.check()
+        try:
+            if config.skip_absent:
+                _require(config.data, looked)
+            made.append(plan(config))
+        except AbsentError as error:
+            if not config.skip_absent:
+                raise
+            if str(error) not in told:
+                print(f"left out, because skip_absent=true: {error}", file=sys.stderr, flush=True)
+                told.add(str(error))
+            made.append(None)
+    left = [point for point in made if point]
+    if not left:
+        raise UserError(
+            "skip_absent=true: the data of no point is here; see the lines above for what is expected where"
+        )
+    _check_grid(left)
+    return made
+
+
+def _require(config: DataConfig, looked: dict[tuple[str, str | None], AbsentError | None]) -> None:
+    """Raise AbsentError if this data cannot be had; looked at once: that may read, or try to load, all of it."""
+    key = (config.name, config.root)
+    if config.name not in data.DATASETS:
+        return  # plan() says so
+    if key not in looked:
+        looked[key] = None
+        try:
+            data.DATASETS[config.name].fetch(DataConfig(*key))
+        except AbsentError as error:
+            looked[key] = error
+    if absent := looked[key]:
+        raise absent
 
 
 def varied(made: Sequence[Point]) -> list[dict[str, str]]:
@@ -138,15 +200,14 @@ def varied(made: Sequence[Point]) -> list[dict[str, str]]:
     return [{key: values[key] for key in keys} for values in flat]
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     pairs = []
     for key, value in tree.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, str(value))]
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
     return pairs
 
 
 def _check_grid(made: Sequence[Point]) -> None:
-    """Raise UserError where points that are right one by one do not fit together."""
     if len({point.config.name for point in made}) > 1:
         raise UserError("name=...: several values; one sweep has one name")
     # With nothing frozen, both BatchNorm policies are one job under two names: such points may share it.
@@ -162,27 +223,54 @@ def _check_grid(made: Sequence[Point]) -> None:
             raise UserError(f"data.label={task}: two tasks would have this name in the table; give each its data.label")
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Make every error that Hydra has with its input, and that leaves this block, a UserError of one line."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(_one_line(error)) from error
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+# What Hydra and OmegaConf say, and what a user is told instead: {name} stands for the pattern's groups.
+_SAID = [
+    (r"Could not override '(?P<key>[^']+)'|Key '(?P<also>[^']+)' (?:is )?not in", ""),
+    (
+        r"Ambiguous value for argument '(?P<pair>[^']+)'",
+        "{pair}: several values need -m; a list needs brackets and quotes, such as 'seeds=[0,1]'",
+    ),
+    (
+        r"Value '(?P<value>.*?)' of type '\w+' could not be converted to (?P<kind>\w+).*?full_key: (?P<key>\S+)",
+        "{key}={value}: use a value of type {kind}",
+    ),
+    (r"Value '(?P<value>.*?)' is not a valid bool.*?full_key: (?P<key>\S+)", "{key}={value}: use true or false"),
+    (
+        r"Invalid value '(?P<value>.*?)', expected one of \[(?P<all>.*?)\].*?full_key: (?P<key>\S+)",
+        "{key}={value}: use one of {all}",
+    ),
+    (r"Additional config directory '(?P<path>.*?)' not found", "--config-dir {path}: no such folder"),
+]
+
+
 def _one_line(error: Exception) -> str:
     """Return a composition error of Hydra in one line, with the nearest name where a name was wrong."""
     text = f"{error}\n{error.__cause__ or ''}"
     group = re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\n((?:\t\S+\n?)*)", text)
     if group:
         return str(unknown(group[1], group[2], group[3].split()))
-    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text)
-    if key:
-        return _unknown_setting(key[1] or key[2])
-    several = re.search(r"Ambiguous value for argument '([^']+)'", text)
-    if several:
-        return f"{several[1]}: several values need -m; a list needs brackets and quotes, such as 'seeds=[0,1]'"
-    kind = re.search(r"Value '(.*?)' of type '\w+' could not be converted to (\w+).*?full_key: (\S+)", text, re.S)
-    if kind:
-        return f"{kind[3]}={kind[1]}: use a value of type {kind[2].lower()}"
-    boolean = re.search(r"Value '(.*?)' is not a valid bool.*?full_key: (\S+)", text, re.S)
-    if boolean:
-        return f"{boolean[2]}={boolean[1]}: use true or false"
-    choice = re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\].*?full_key: (\S+)", text, re.S)
-    if choice:
-        return f"{choice[3]}={choice[1]}: use one of {choice[2]}"
+    for pattern, line in _SAID:
+        if found := re.search(pattern, text, re.S):
+            said = {name: value for name, value in found.groupdict().items() if value is not None}
+            if "kind" in said:
+                said["kind"] = said["kind"].lower()
+            return line.format(**said) if line else _unknown_setting(said.get("key") or said["also"])
     if isinstance(error, OverrideParseException):
         quoting = "put lists and special signs in quotes: 'key=[1,2]', 'key=\"~/a b\"'"
         return f"{error.override}: not of the form key=value; {quoting}"

@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from sweep.run.job import Outcome, Point
+from sweep.plan.point import Point
+
+if TYPE_CHECKING:
+    from sweep.run.job import Outcome
 
 
 class Progress:
@@ -20,7 +24,7 @@ class Progress:
     def begin(self, point: Point) -> None:
         self.bar.set_description_str(self.labels[point.job])
 
-    def end(self, point: Point, outcome: Outcome) -> None:
+    def end(self, point: Point, outcome: "Outcome") -> None:
         self.done += 1
         self.trained += outcome.trained > 0 or outcome.error is not None
         score = "" if outcome.test_accuracy is None else f"  test {100 * outcome.test_accuracy:5.1f} %"
@@ -44,8 +48,3 @@ def label(point: Point, varied: Mapping[str, str]) -> str:
     weights = "pretrained" if point.config.pretrained else "random"
     parts = [point.facts.task, weights, f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen"]
     return ", ".join([*parts, *(f"{key}={value}" for key, value in varied.items())])
-
-
-# The progress of this process. An engine that runs a job elsewhere shows its own, and there this is None; jobs look it
-# up here, so that it never travels with them.
-current: Progress | None = None

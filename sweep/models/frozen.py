@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from sweep import interrupt
 from sweep.config import BatchNorm, Precision, Which, frozen_blocks
 
 _KEPT = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
@@ -116,6 +117,7 @@ class Network(nn.Module):
         """
         x = channels_last(inputs if start else self.normalize(inputs))
         for block in list(self.prefix)[start:]:
+            interrupt.check()
             with mixed(self.device, self.precision):
                 x = block(x.float() if self.precision is Precision.fp16 else x)
             x = x.to(_KEPT.get(self.precision, torch.float32))

@@ -18,6 +18,9 @@ from typing import Any
 from sweep.plan.facts import RESULTS_VERSION, Facts
 
 
+OLD_NAMES = {"block": "matched_group", "prefix": "feed"}  # of columns, in version 0.1
+
+
 @dataclass
 class Record:
     """One member: one seed and learning rate of one point. Shares are in 0..1, times in seconds."""
@@ -38,7 +41,7 @@ class Record:
     loss: float | None = None  # training, last epoch, nats
     trainable_params: int | None = None
     frozen_params: int | None = None
-    prefix: str | None = None  # none | cached | recomputed | augmented | tracked
+    feed: str | None = None  # what was trained on: none | cached | recomputed | augmented | tracked
     prefix_seconds: float | None = None  # in the frozen blocks; 0 where another member of the job paid
     together: int | None = None  # members that were trained at once; each has an equal share of the time
     train_seconds: float | None = None
@@ -67,9 +70,9 @@ class Record:
     def of_row(cls, row: Mapping[str, Any]) -> "Record":
         """Return the member that as_row() describes; raise TypeError if a column is unknown or lacks.
 
-        Version 0.1 called the matched group a block.
+        Version 0.1 called the matched group a block, and the feed a prefix.
         """
-        columns = {"matched_group" if name == "block" else name: value for name, value in row.items()}
+        columns = {OLD_NAMES.get(name, name): value for name, value in row.items()}
         facts = {each.name: columns.pop(each.name) for each in dataclasses.fields(Facts) if each.name in columns}
         return cls(Facts(**facts), **columns)
 

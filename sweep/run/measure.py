@@ -14,7 +14,7 @@ from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.stats import distances as similarity
 from sweep.stats.distances import Estimate, Floats, Placement
-from sweep.train.loop import Examples
+from sweep.train.examples import Examples
 
 IMAGES = 1000  # of one side, at most: scores and distances of more hardly differ, and take longer
 BATCH = 256  # images
@@ -98,6 +98,19 @@ def scores(outputs: Examples, head: Mapping[str, Tensor] | None = None) -> dict[
         chosen = evenly(len(outputs))
         features = pooled(outputs.inputs[outputs.rows[chosen.to(outputs.rows.device)]])
     return feature_scores(features, outputs.labels.cpu()[chosen].numpy(), head)
+
+
+def score_depths(network: Network, split: Split, head: Mapping[str, Tensor] | None) -> list[dict[str, float]]:
+    """Return the transferability scores of every depth of a frozen network, from one pass; {} of the images.
+
+    head: as for scores(), of the last depth.
+    """
+    chosen = split.take(evenly(len(split.labels)).numpy())
+    depths = encode(network, chosen.images)
+    return [{}] + [
+        feature_scores(features, chosen.labels, head if depth == len(depths) else None)
+        for depth, features in enumerate(depths, start=1)
+    ]
 
 
 def evenly(count: int) -> Tensor:

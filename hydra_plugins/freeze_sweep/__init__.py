@@ -1,0 +1,1 @@
+"""What Hydra finds of freeze-sweep: its sweeper."""

@@ -1,0 +1,63 @@
+"""What -m does: expand, plan and check every point once, then launch what is owed, through any launcher.
+
+Hydra finds this module by its place, a namespace package; the work is done in sweep.cli.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from sweep.cli import compose, multirun
+from sweep.cli.suite import EMBEDDED
+
+
+@dataclass
+class FreezeSweeperConf:
+    """Settings under hydra.sweeper.
+
+    params: swept where the command line says nothing else, as in an experiment's YAML.
+    stands_for: options of a group that are swept as several others.
+    """
+
+    _target_: str = "hydra_plugins.freeze_sweep.sweeper.FreezeSweeper"
+    params: dict[str, str] | None = None
+    stands_for: dict[str, str] = field(default_factory=lambda: {"data=embedded": ",".join(EMBEDDED)})
+
+
+ConfigStore.instance().store("freeze_sweep", FreezeSweeperConf, group="hydra/sweeper", provider="freeze_sweep")
+
+
+class FreezeSweeper(Sweeper):
+    """Hydra's part of a multirun."""
+
+    def __init__(self, params: DictConfig | None, stands_for: DictConfig) -> None:
+        self.params = {str(key): str(value) for key, value in (params or {}).items()}
+        self.stands_for = {str(key): str(value) for key, value in stands_for.items()}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context = hydra_context
+        self.master = config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Train what is owed and report; SystemExit says that results are missing. raises: UserError."""
+        loader = self.context.config_loader
+        grid = compose.expand(loader, self.master, [*self._given(), *arguments], self.stands_for)
+        composed = {tuple(each): loader.load_sweep_config(self.master, each) for each in grid}
+
+        def launch(job: TaskFunction, owed: Sequence[Sequence[str]]) -> None:
+            # What is composed is not composed again. Other processes compose for themselves.
+            context = HydraContext(config_loader=compose.Composed(loader, composed), callbacks=self.context.callbacks)
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=context, task_function=job, config=self.master
+            )
+            launcher.launch(owed, initial_job_idx=0)
+
+        multirun.run(self.master, composed, launch)
+
+    def _given(self) -> list[str]:
+        return [f"{key}={value}" for key, value in self.params.items()]

@@ -1,0 +1,170 @@
+"""What -m does: plan every point, have its data and weights here, train what is owed, report.
+
+Hydra launches the points, with any of its launchers. The records that they leave are the only truth: report and exit
+code come from those, also when a point failed or the sweep was cut short.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from sweep import interrupt
+from sweep.cli import compose
+from sweep.cli.progress import Progress, label
+from sweep.config import Config, Export
+from sweep.errors import UserError
+from sweep.paths import results_folder
+from sweep.plan.facts import Facts
+from sweep.plan.point import Point
+from sweep.report import record, table
+
+if TYPE_CHECKING:
+    from sweep.run.session import Session
+
+Overrides = tuple[str, ...]
+Launch = Callable[[TaskFunction, Sequence[Sequence[str]]], None]
+
+
+def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: Launch) -> None:
+    """Train what is owed of these points and report.
+
+    master: the config without what is swept.
+    composed: the points' configs, by their overrides.
+    launch: runs a task function on the points with these overrides.
+    raises: UserError; SystemExit with code 1 if results are missing in the end.
+    """
+    sweep = Multirun.of(composed)
+    config, root = sweep.config, sweep.root
+    owed = sweep.owed()
+    count = f"{len(sweep.points)} point" + "s" * (len(sweep.points) > 1)
+    with writing(config.name):
+        if owed:
+            root.mkdir(parents=True, exist_ok=True)
+            print(f"{count}, {len(owed)} to train; results go to {root}", flush=True)
+            session = prepare(list(owed.values()), root)
+            table.clear(root)
+            table.write_manifest(root, sweep.entries(), config.study)
+            OmegaConf.save(master, root / "multirun.yaml")
+            _train(sweep, session, launch, in_process=str(master.hydra.launcher._target_).endswith(".BasicLauncher"))
+        else:
+            table.write_manifest(root, sweep.entries(), config.study)
+            print(f"{count}, all finished before; results are in {root}")
+    from sweep.report import render  # noqa: PLC0415
+
+    report = render.build(root, sweep.entries(), config.study)
+    print(f"\n{report.text}\n\n{root}/report.md has it all: table.csv, summary.csv, verdict.json, figures/")
+    interrupt.check()
+    if config.export is Export.best:
+        export(list(sweep.points.values()), root)
+    if report.missing:
+        sys.exit(1)
+
+
+@dataclass(frozen=True)
+class Multirun:
+    """The points of one sweep, by their overrides, in order. varied: the settings that differ over the points."""
+
+    points: Mapping[Overrides, Point]
+    varied: Mapping[Overrides, Mapping[str, str]]
+
+    @classmethod
+    def of(cls, composed: Mapping[Overrides, DictConfig]) -> "Multirun":
+        """Return the sweep of these configs, planned and checked; raise UserError if one cannot be run."""
+        made = compose.planned([compose.to_config(cfg) for cfg in composed.values()])
+        points = {overrides: point for overrides, point in zip(composed, made, strict=True) if point}
+        varied = compose.varied(list(points.values()))
+        return cls(points, dict(zip(points, varied, strict=True)))
+
+    @property
+    def config(self) -> Config:
+        """Return the first point's config, for what all points share."""
+        return next(iter(self.points.values())).config
+
+    @property
+    def root(self) -> Path:
+        return results_folder(self.config.name)
+
+    def owed(self) -> dict[Overrides, Point]:
+        """Return the points that have something to train."""
+        return {overrides: point for overrides, point in self.points.items() if owes(point, self.root)}
+
+    def entries(self) -> list[table.Entry]:
+        """Return the points as the manifest lists them."""
+        return [
+            table.Entry(point.job, point.config.seed_list, point.facts, dict(self.varied[overrides]))
+            for overrides, point in self.points.items()
+        ]
+
+    def depths(self) -> dict[str, frozenset[int]]:
+        """Return, by job, how long the prefixes are that points freeze of the same network, on the same task."""
+
+        def network(facts: Facts) -> tuple[object, ...]:
+            return facts.task, facts.model, facts.source, facts.pretrained, facts.unit
+
+        depths: dict[tuple[object, ...], set[int]] = {}
+        for point in self.points.values():
+            depths.setdefault(network(point.facts), set()).add(point.facts.prefix)
+        return {point.job: frozenset(depths[network(point.facts)] - {0}) for point in self.points.values()}
+
+
+def owes(point: Point, root: Path) -> bool:
+    """Return whether the point has something to train."""
+    return point.config.force or bool(record.missing_seeds(root, point.job, point.config.seed_list))
+
+
+def prepare(points: Sequence[Point], root: Path) -> "Session":
+    """Return a session for these points, their data and weights fetched; else remove the folder if it is empty."""
+    from sweep.run.job import fetch  # noqa: PLC0415
+    from sweep.run.session import Session  # noqa: PLC0415
+
+    session = Session()
+    try:
+        fetch(points, session)
+    except BaseException:
+        with suppress(OSError):  # it is not empty, so it was there before
+            os.removedirs(root)
+        raise
+    return session
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """Make an OSError that leaves this block a UserError about the sweep's folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"name={name}: cannot write to {results_folder(name)} ({error.strerror or error})") from error
+
+
+def export(points: Sequence[Point], root: Path) -> None:
+    """Write each task's best model and say what it is."""
+    from sweep import export as exporting  # noqa: PLC0415  torch takes seconds
+    from sweep.run.session import Session  # noqa: PLC0415
+
+    session = Session()
+    for point, member in exporting.best(points, root):
+        folder = exporting.write(point, member, root / "export", session)
+        weights = "pretrained" if point.config.pretrained else "random"
+        how = f"{weights}, {point.config.freeze_depth} frozen, seed {member.seed}, lr {member.lr:g}"
+        shares = f"validation {100 * (member.val_accuracy or 0):.1f} %, test {100 * (member.test_accuracy or 0):.1f} %"
+        print(f"{folder}: {how}, {shares}")
+
+
+def _train(sweep: Multirun, session: "Session", launch: Launch, in_process: bool) -> None:
+    """Launch what is owed, and come back also after an interrupt: what there is will be reported."""
+    from sweep.cli.job import Job  # noqa: PLC0415
+
+    owed = sweep.owed()
+    labels = {point.job: label(point, sweep.varied[overrides]) for overrides, point in sweep.points.items()}
+    progress = Progress(len(sweep.points), labels, {point.job for point in owed.values()})
+    job = Job(owed, sweep.depths(), session, progress)
+    with interrupt.postponed(), nullcontext() if in_process else interrupt.waiting():
+        launch(job, list(owed))
+    progress.close()

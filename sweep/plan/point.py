@@ -1,0 +1,105 @@
+"""A point of the sweep: from its config to its facts and its identity. No image is read, and torch is not needed."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from sweep import config as settings
+from sweep.config import Above, Config, FreezeConfig, Normalization
+from sweep.data import task as data
+from sweep.models import build as models
+from sweep.plan import sources
+from sweep.plan.facts import RESULTS_VERSION, Facts
+from sweep.plan.sources import Source
+
+
+@dataclass(frozen=True)
+class Point:
+    """A checked config, and what is known of it.
+
+    config: as given, with the image size that follows from the source.
+    source: where the pretrained weights come from.
+    facts: the columns that all of its records share.
+    images: names the data set and the classes kept, by content.
+    job: the name of its folder; points with the same results have the same.
+    """
+
+    config: Config
+    source: Source
+    facts: Facts
+    images: str
+    job: str
+
+
+def plan(config: Config) -> Point:
+    """Return the point that this config describes; raise UserError if it cannot be run."""
+    settings.check(config)
+    source = sources.resolve(config.source, config.model.full_name)
+    size = source.image_size if config.data.image_size is None else config.data.image_size
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
+    models.check(config.model, config.freeze.unit, config.freeze_depth, size)
+    sources.check(source, config.model, size)
+    data.check(config.data)
+    sources.check_disjoint(config.source, config.data)
+    facts = _facts(config, source, size)
+    images = data.fingerprint(config.data)
+    weights = "pretrained" if config.pretrained else "random"
+    readable = f"{facts.task}-{facts.model}-{weights}-depth{config.freeze_depth}"
+    return Point(config, source, facts, images, f"{plain(readable)}-{_identity(config, source, facts, images)}")
+
+
+def plain(name: str) -> str:
+    """Return a name that every file system takes."""
+    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+
+
+def _facts(config: Config, source: Source, image_size: int) -> Facts:
+    name, unit = config.model.full_name, config.freeze.unit
+    return Facts(
+        task=data.label(config.data),
+        case=str(data.case(config.data, source.task, source.n_classes)),
+        source=source.task,
+        model=name,
+        n_classes=len(data.classes(config.data)),
+        source_classes=source.n_classes,
+        image_size=image_size,
+        pretrained=config.pretrained,
+        freeze_depth=config.freeze_depth,
+        n_blocks=len(models.spec(name, image_size).block_names(unit)),
+        unit=str(unit),
+        batchnorm=str(config.freeze.batchnorm),
+        optimizer=config.optimizer.name,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        precision=str(config.precision),
+        prefix_precision=str(config.freeze.precision),
+        augment=str(config.data.augment),
+        matched_group=config.data.matched_group,
+        which=str(config.freeze.which),
+        above=str(config.freeze.above),
+        frozen_epochs=config.freeze.epochs,
+        source_image_size=source.image_size,
+        normalization=_normalization(config, source),
+    )
+
+
+def _identity(config: Config, source: Source, facts: Facts, images: str) -> str:
+    """Return a hash of all that the results depend on: what images and weights are, not where they lie."""
+    identity = settings.identity(config)
+    del identity["data"]["matched_group"]
+    identity["data"] |= {"root": None, "label": None, "block": None, "case": None, "images": images}
+    # Random weights take only their normalisation from the source.
+    identity["source"] = [source.key if config.pretrained else "random", [*source.mean], [*source.std]]
+    frozen = settings.frozen_blocks(config.freeze.which, config.freeze_depth, facts.n_blocks)
+    if not any(frozen):  # all ways to freeze nothing are one job
+        identity["freeze"] |= dataclasses.asdict(FreezeConfig(unit=config.freeze.unit, above=config.freeze.above))
+    if not config.pretrained or all(frozen):
+        identity["freeze"]["above"] = str(Above.pretrained)  # there is no other kind, or nothing above
+    identity["results_version"] = RESULTS_VERSION
+    return settings.digest(identity)
+
+
+def _normalization(config: Config, source: Source) -> str:
+    if config.data.normalize is Normalization.none:
+        return "none"
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (source.mean, source.std))
+    return f"mean {mean}, std {std}"

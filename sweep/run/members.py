@@ -1,0 +1,201 @@
+"""The members of a job: trained alone or together, the best chosen on validation and tested once, all recorded."""
+
+import copy
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from sweep.config import BatchNorm
+from sweep.models import build
+from sweep.models.frozen import Network, fingerprint
+from sweep.plan.point import Point
+from sweep.report.record import Record
+from sweep.run import machine
+from sweep.run.feed import Feed
+from sweep.run.session import Session
+from sweep.seeds import torch_seed
+from sweep.train.heads import fit_heads, is_head
+from sweep.train.loop import Curves, Recipe, evaluate, fit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A member after its training.
+
+    model: what was trained, the network or its suffix.
+    count: trainable and frozen parameters.
+    before, after: hashes of what was frozen, from before the training and from its end, or from before the thaw.
+    together: how many members were trained at once.
+    """
+
+    lr: float
+    model: nn.Module
+    curves: Curves
+    count: tuple[int, int]
+    seconds: float
+    before: str
+    after: str
+    together: int = 1
+
+
+def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: Feed | None) -> list[Record]:
+    """Return the members of one seed, trained one after another: one per learning rate.
+
+    images: where everything is trained after freeze.epochs, what it is trained on then.
+    """
+    trained = [train_member(session, point, (seed, lr), feed, images)[0] for lr in point.config.lr_list]
+    if images:
+        feed = dataclasses.replace(images, kind=feed.kind, seconds=feed.seconds)
+    return _select(session, point, seed, feed, trained)
+
+
+def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, list[Record]]]:
+    """Yield (seed, its members), all trained at once: the network's outputs are there, only linear layers are left."""
+    config, start = point.config, time.perf_counter()
+    # Pretrained, all seeds have the same frozen weights; random, each has its own.
+    frozen = {seed: session.frozen_network(point, seed) for seed in feeds}
+    if not is_head(next(iter(frozen.values())).network.suffix):
+        for seed, feed in feeds.items():
+            yield seed, train_alone(session, point, seed, feed, None)
+        return
+    heads = {seed: [_new_head(point, seed, each.network) for _ in config.lr_list] for seed, each in frozen.items()}
+    splits = [feed.splits(config.test_every_epoch) for feed in feeds.values()]
+    curves = fit_heads(list(heads.values()), splits, _recipe(point), rates=config.lr_list, seeds=list(feeds))
+    together = len(feeds) * len(config.lr_list)
+    seconds = (time.perf_counter() - start) / together
+    after = {network: fingerprint(network.frozen_tensors()) for network in {each.network for each in frozen.values()}}
+    for (seed, (network, before)), of_seed in zip(frozen.items(), curves, strict=True):
+        trained = [
+            Trained(lr, head, curve, network.count(), seconds, before, after[network], together)
+            for lr, head, curve in zip(config.lr_list, heads[seed], of_seed, strict=True)
+        ]
+        yield seed, _select(session, point, seed, feeds[seed], trained)
+
+
+def train_member(
+    session: Session, point: Point, member: tuple[int, float], feed: Feed, images: Feed | None
+) -> tuple[Trained, Network]:
+    """Return one member (seed, learning rate) after its training, and its whole network."""
+    seed, lr = member
+    config, recipe, device = point.config, _recipe(point), session.device(point)
+    frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
+    network = session.network(point, seed)
+    model: nn.Module = network.suffix if feed.kind == "cached" else network
+    count, before = network.count(), fingerprint(network.frozen_tensors())
+    machine.reset_peak_memory(device)
+    start = time.perf_counter()
+    curves = Curves()
+    if frozen_epochs:
+        first = dataclasses.replace(recipe, epochs=frozen_epochs)
+        curves = fit(model, feed.splits(config.test_every_epoch), first, lr=lr, seed=seed)
+    after = fingerprint(network.frozen_tensors())
+    if images and not (curves.train_loss and curves.diverged):
+        model = network = network.thawed()
+        rest = dataclasses.replace(recipe, epochs=config.epochs - frozen_epochs, phase=" after the thaw")
+        curves = curves.then(fit(model, images.splits(config.test_every_epoch), rest, lr=lr, seed=seed))
+    return Trained(lr, model, curves, count, time.perf_counter() - start, before, after), network
+
+
+def _recipe(point: Point) -> Recipe:
+    config = point.config
+    return Recipe(config.optimizer, config.epochs, config.batch_size, config.precision, config.data.augment)
+
+
+def _new_head(point: Point, seed: int, network: Network) -> nn.Module:
+    """Return a copy of the network's suffix, a linear layer at its end, as this seed starts it."""
+    suffix = copy.deepcopy(network.suffix)
+    last: Any = [*suffix.modules()][-1]
+    fresh = build.linear(last.in_features, point.facts.n_classes, torch_seed(seed, "head"))
+    last.load_state_dict(fresh.state_dict())
+    return suffix
+
+
+def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequence[Trained]) -> list[Record]:
+    """Return the members' records: the one that is best on validation is selected, and tested."""
+    measured = _measured(session, point, feed)
+    members = [_record(session, point, seed, feed, each) for each in trained]
+    for number, member in enumerate(members):
+        vars(member).update(measured)
+        member.prefix_seconds = 0.0 if number else feed.seconds
+    ranks = {number: _rank(each.curves) for number, each in enumerate(trained) if not each.curves.diverged}
+    if ranks:
+        best = max(ranks, key=ranks.__getitem__)  # of equals the first, whose learning rate is the lowest
+        scores = evaluate(trained[best].model, feed.test, point.config.precision)
+        chosen = members[best]
+        chosen.selected = True
+        chosen.test_accuracy = scores.accuracy
+        chosen.test_balanced_accuracy = scores.balanced_accuracy
+        chosen.test_loss = scores.loss
+    return members
+
+
+def _rank(curves: Curves) -> tuple[float, float]:
+    """Return by what members are compared: highest validation accuracy, then lowest validation loss."""
+    return (curves.val_accuracy[-1], -curves.val_loss[-1]) if curves.val_loss else (0.0, 0.0)
+
+
+def _measured(session: Session, point: Point, feed: Feed) -> dict[str, Any]:
+    """Return the columns that describe the task before any training: its similarity to the source, this depth's scores.
+
+    The similarity is known where the source's images are here (source=pretrain), the scores where the frozen blocks'
+    outputs are kept; neither means anything for random weights.
+    """
+    if not point.config.pretrained:
+        return {}
+    columns: dict[str, Any] = {"scores": feed.scores}
+    found = session.similarity(point)
+    if found is not None:
+        where = found.placement
+        if np.isfinite(where.position):
+            columns |= {"similarity": where.position, "similarity_low": where.low, "similarity_high": where.high}
+            columns["similar"] = where.similar
+        columns["distances"] = {
+            name + suffix: value
+            for name, estimate in found.distances.items()
+            for suffix, value in zip(("", "_low", "_high"), estimate, strict=True)
+        }
+    return columns
+
+
+def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trained) -> Record:
+    """Return the record of a member before it is chosen or not; raise RuntimeError if what was frozen has changed."""
+    if trained.before != trained.after:
+        raise RuntimeError(f"frozen tensors changed while training: {trained.before} before, {trained.after} after")
+    curves, diverged, device = trained.curves, trained.curves.diverged, session.device(point)
+    tracked = point.config.freeze.batchnorm is BatchNorm.track
+    return Record(
+        facts=point.facts,
+        job=point.job,
+        status="diverged" if diverged else "ok",
+        error=f"loss is not finite after epoch {len(curves.train_loss)}; use a smaller lr" if diverged else None,
+        seed=seed,
+        lr=trained.lr,
+        selected=False,
+        n_train=len(feed.train),
+        n_val=len(feed.val),
+        n_test=len(feed.test),
+        val_accuracy=curves.val_accuracy[-1] if curves.val_accuracy and not diverged else None,
+        loss=curves.train_loss[-1],
+        trainable_params=trained.count[0],
+        frozen_params=trained.count[1],
+        feed=feed.kind,
+        together=trained.together,
+        train_seconds=trained.seconds,
+        seconds_per_epoch=float(np.mean(curves.epoch_seconds)),
+        peak_memory_bytes=machine.peak_memory(device),
+        device=machine.device_name(device),
+        versions=machine.versions(),
+        git_commit=machine.git_commit(),
+        source_accuracy=session.weights(point.source, device).accuracy if point.config.pretrained else None,
+        certificate={
+            "before": trained.before,
+            "after": trained.after,
+            "covers": "parameters" if tracked else "all",
+        },
+        curves={key: [*values] for key, values in vars(curves).items() if values},
+    )

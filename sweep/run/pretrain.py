@@ -1,0 +1,97 @@
+"""Weights that are trained here, once, on any data set, and kept in the user's cache folder."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from sweep.config import BatchNorm, Unit
+from sweep.data import task as data
+from sweep.data.task import Split, Task
+from sweep.errors import UserError
+from sweep.models import build
+from sweep.models.frozen import Network, Normalize
+from sweep.models.weights import Weights
+from sweep.paths import cache_folder, locked
+from sweep.plan.sources import Source
+from sweep.train.examples import Examples, Splits, place
+from sweep.train.loop import Curves, Recipe, fit
+
+LEAST_ACCURACY = {"glyphs_latin": 0.9}  # on the source's own validation images, where it is known what can be reached
+
+
+def path(source: Source) -> Path:
+    """Return the file of weights trained here; its name changes with the data and the recipe."""
+    return cache_folder() / "sources" / f"{source.task}-{source.model}-{source.key}.safetensors"
+
+
+def load(source: Source, device: torch.device, read: Callable[[], Task]) -> Weights:
+    """Return the weights trained on the source's data; train them first if this machine has not yet.
+
+    The file is written whole or not at all; a damaged one is trained anew; of two processes one trains, the other
+    waits.
+    read: gives the data, and is not called if the weights are there.
+    """
+    file = path(source)
+    with locked(file.with_suffix(".lock")):
+        if file.exists():
+            try:
+                return _read(source, file)
+            except SafetensorError as error:
+                tqdm.write(f"{file} is damaged ({error}); training it anew")
+        data.DATASETS[source.config.data.name].fetch(source.config.data)
+        _train(source, device, read(), file)
+        return _read(source, file)
+
+
+def _read(source: Source, file: Path) -> Weights:
+    with safe_open(file, "pt") as opened:
+        accuracy = (opened.metadata() or {}).get("val_accuracy")
+    # Copies: a loaded file is a memory map, and whoever shortens it would crash the process.
+    tensors = {key: value.clone() for key, value in load_file(file).items()}
+    state, head = build.split_state(tensors, source.model, source.image_size)
+    return Weights(state, None if accuracy is None else float(accuracy), head or None)
+
+
+def _train(source: Source, device: torch.device, task: Task, file: Path) -> None:
+    """Train on the data's training images alone; its test images stay unseen."""
+    start = time.perf_counter()
+    config, model, size = source.config, source.model, source.image_size
+    state = build.random_state(model, size, seed=0)
+    network = build.build(model, state, len(task.classes), size, head_seed=0)
+    blocks, head = build.blocks(network, model, Unit.stage)
+    whole = Network(Normalize(source.mean, source.std), blocks, head, 0, BatchNorm.frozen).to(device)
+    chosen = task.train.take(data.subsample(config.data, task.train.labels, 0, task.classes))
+
+    def examples(split: Split) -> Examples:
+        return place(torch.from_numpy(split.pool), split.rows, split.labels, device)
+
+    recipe = Recipe(config.optimizer, config.epochs, config.batch_size, augment=config.data.augment)
+    with tqdm(total=config.epochs, desc=f"pretraining {model} on {source.task}, once", unit="epoch") as bar:
+
+        def advance(curves: Curves) -> None:
+            bar.set_postfix(validation=f"{curves.val_accuracy[-1]:.3f}")
+            bar.update()
+
+        splits = Splits(examples(chosen), examples(task.val))
+        curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=0, on_epoch=advance)
+    if curves.diverged:
+        raise UserError(f"source={source.task}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
+    accuracy, least = curves.val_accuracy[-1], LEAST_ACCURACY.get(source.task, 0.0)
+    if accuracy < least:
+        reached = f"{model} reached only {accuracy:.2f} validation accuracy on {source.task}"
+        tqdm.write(f"warning: {reached}; {least:g} is expected")
+    trained = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    seconds = f"{time.perf_counter() - start:.1f}"
+    told = {"val_accuracy": f"{accuracy:.4f}", "seconds": seconds, "torch": torch.__version__}
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_file(trained, temporary, metadata=told)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""What a process keeps from one point to the next: tasks, weights, frozen networks, similarities, scores.
+
+A session is made once, passed down and thrown away with its tensors; a new one finds nothing of the last.
+"""
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from sweep.config import Above, DataConfig, Normalization, Which, frozen_blocks
+from sweep.data import task as data
+from sweep.data.task import Task
+from sweep.errors import UserError
+from sweep.models import build, weights
+from sweep.models.build import State
+from sweep.models.frozen import Network, Normalize, fingerprint
+from sweep.models.weights import Weights
+from sweep.plan.point import Point
+from sweep.plan.sources import Source
+from sweep.run import machine, pretrain
+from sweep.run.measure import Reference, Similarity
+from sweep.seeds import torch_seed
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Certified(NamedTuple):
+    """A network, and the hash of its frozen tensors from before any training."""
+
+    network: Network
+    certificate: str
+
+
+class Session:
+    """Everything is made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Hashable, Task | UserError] = {}
+        self._weights: dict[str, Weights] = {}
+        self._random: dict[tuple[str, int, int], State] = {}
+        self._hashes: dict[tuple[str, str], str] = {}
+        self._frozen: dict[Hashable, Certified] = {}
+        self._references: dict[Hashable, Reference] = {}
+        self._similarities: dict[Hashable, Similarity] = {}
+        self._scores: dict[Hashable, dict[str, float]] = {}
+
+    def device(self, point: Point) -> torch.device:
+        """Return where the point is computed."""
+        return machine.device(point.config.device)
+
+    def task(self, config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
+        """Return the task; see data.load(). Its points share it, or the error that was found in it."""
+        loose = {"label": None, "matched_group": None, "case": None, "per_class": None, "limit_train": None}
+        key = (image_size, repr(sorted((vars(config) | loose).items())))
+
+        def load() -> Task | UserError:
+            try:
+                return data.load(config, image_size, max_gb)
+            except UserError as error:
+                return error
+
+        found = _remembered(self._tasks, key, load, keep=2)  # images take memory
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def weights(self, source: Source, device: torch.device) -> Weights:
+        """Return the source's weights, loaded, downloaded or trained on the device; the last source's are kept."""
+        return _remembered(self._weights, source.key, lambda: self._load(source, device), keep=1)
+
+    def _load(self, source: Source, device: torch.device) -> Weights:
+        config, model, size = source.config, source.model, source.image_size
+        if config.name == "pretrain":
+            return pretrain.load(source, device, lambda: self.task(config.data, size))
+        if config.name == "imagenet":
+            return weights.imagenet(config.weights, model, size)
+        if config.name == "timm":
+            return weights.of_timm(model, size, source.key)
+        assert config.path is not None, "resolve() checks it"
+        return weights.checkpoint(Path(config.path).expanduser(), model, size)
+
+    def backbone(self, point: Point, seed: int) -> State:
+        """Return the weights that the point starts from, without a head: pretrained, or random under this seed."""
+        if point.config.pretrained:
+            return self.weights(point.source, self.device(point)).state
+        return self._random_state(point, seed)
+
+    def _random_state(self, point: Point, seed: int) -> State:
+        model, size = point.facts.model, point.facts.image_size
+
+        def make() -> State:
+            return build.random_state(model, size, torch_seed(seed, "weights"))
+
+        return _remembered(self._random, (model, size, seed), make, keep=4)
+
+    def backbone_hash(self, point: Point, seed: int) -> str:
+        """Return a hash of backbone()."""
+        if not point.config.pretrained:
+            return fingerprint(self.backbone(point, seed).values())
+        key = (point.source.key, point.facts.model)
+        if key not in self._hashes:
+            self._hashes[key] = fingerprint(self.backbone(point, seed).values())
+        return self._hashes[key]
+
+    def network(self, point: Point, seed: int, depth: int | None = None) -> Network:
+        """Return the point's network before training; a seed gives the same weights and head at every depth.
+
+        depth: how many of the first blocks are frozen, if not what the point says.
+        """
+        config, facts, how = point.config, point.facts, point.config.freeze
+
+        def built(state: State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
+            model = build.build(facts.model, state, facts.n_classes, facts.image_size, torch_seed(seed, "head"))
+            return build.blocks(model, facts.model, how.unit)
+
+        which = how.which if depth is None else Which.prefix
+        depth = config.freeze_depth if depth is None else depth
+        blocks, head = built(self.backbone(point, seed))
+        if how.above is Above.random:
+            fresh, _ = built(self._random_state(point, seed))
+            frozen = frozen_blocks(which, depth, len(blocks))
+            blocks = [own if kept else other for own, other, kept in zip(blocks, fresh, frozen, strict=True)]
+        plain = config.data.normalize is Normalization.none
+        normalize = Normalize([0.0] * 3, [1.0] * 3) if plain else Normalize(point.source.mean, point.source.std)
+        network = Network(normalize, blocks, head, depth, how.batchnorm, how.precision, which)
+        return network.to(self.device(point))
+
+    def frozen_network(self, point: Point, seed: int) -> Certified:
+        """Return the network of a point of which only the head is trained, and that in copies; the last is kept."""
+
+        def make() -> Certified:
+            network = self.network(point, seed)
+            return Certified(network, fingerprint(network.frozen_tensors()))
+
+        if not point.config.pretrained:  # every seed has its own weights
+            return make()
+        facts = point.facts
+        key = (point.source.key, facts.model, facts.n_classes, facts.image_size, facts.normalization)
+        return _remembered(self._frozen, (*key, repr(point.config.freeze), point.config.device), make, keep=1)
+
+    def similarity(self, point: Point) -> Similarity | None:
+        """Return how far the task's images lie from the source's; None where the source's are not here."""
+        config, facts, source = point.config, point.facts, point.source
+        images = source.images
+        if images is None:
+            return None
+        size = facts.image_size
+        network = (source.key, facts.model, size, str(config.data.normalize), str(config.freeze.precision))
+
+        def compare() -> Similarity:
+            whole = self.network(point, 0, facts.n_blocks)
+
+            def refer() -> Reference:
+                return Reference(whole, self.task(images, size))
+
+            reference = _remembered(self._references, network, refer, keep=1)
+            return reference.compare(whole, self.task(config.data, size, config.cache.max_gb).train)
+
+        return _remembered(self._similarities, (*network, point.images), compare)
+
+    def scores(self, key: Hashable, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return the transferability scores of these features; points that share the features share these."""
+        return _remembered(self._scores, key, make)
+
+
+def _remembered(store: dict[Key, Value], key: Key, make: Callable[[], Value], keep: int | None = None) -> Value:
+    """Return the key's value, made if it is not there; of `keep` values at most, the oldest goes first."""
+    if key not in store:
+        while keep is not None and len(store) >= keep:
+            store.pop(next(iter(store)))
+        store[key] = make()
+    return store[key]

@@ -1,0 +1,184 @@
+"""The same loop for many heads at once: linear layers on features that are there already, in one matrix product."""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sweep.config import Precision
+from sweep.models.frozen import mixed
+from sweep.seeds import torch_seed
+from sweep.train.examples import Examples, Splits, shuffled
+from sweep.train.loop import EVAL_BATCH, Curves, Recipe, make_optimizer, make_schedule
+
+
+def fit_heads(
+    heads: Sequence[Sequence[nn.Module]],
+    splits: Sequence[Splits],
+    recipe: Recipe,
+    *,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+) -> list[list[Curves]]:
+    """Train heads[seed][learning rate] in place, all at once, each as fit() would train it alone; return their curves.
+
+    heads: each a linear layer, perhaps with dropout before it (see is_head).
+    splits: one per seed, as for fit(); all train sets of one size.
+
+    A head whose loss is not finite goes on beside the others, which it cannot touch, and its curves end there.
+    """
+    stack = _Stack(heads, recipe.precision)
+    first = splits[0].train
+    n, device = len(first), first.labels.device
+    optimizer = make_optimizer(stack.groups(rates), recipe.optimizer)
+    schedule = make_schedule(optimizer, recipe, n)
+    orders = [torch.Generator().manual_seed(torch_seed(seed, "order")) for seed in seeds]
+    dropouts = [torch.Generator(device).manual_seed(torch_seed(seed, "dropout")) for seed in seeds]
+    curves = [[Curves() for _ in rates] for _ in seeds]
+    for _ in range(recipe.epochs):
+        start = time.perf_counter()
+        total = torch.zeros((len(seeds), len(rates)), device=device)
+        parts = [shuffled(n, recipe.batch_size, order, device) for order in orders]
+        for inputs, labels in _side_by_side([each.train for each in splits], parts):
+            if stack.dropout:
+                dropped = [_dropped(x, stack.dropout, rng) for x, rng in zip(inputs, dropouts, strict=True)]
+                inputs = torch.stack(dropped)
+            losses = _losses(stack.logits(inputs), labels).mean(2)  # (S, L)
+            optimizer.zero_grad(set_to_none=True)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += losses.detach() * labels.shape[1]
+        means = (total / n).tolist()
+        seconds = (time.perf_counter() - start) / (len(seeds) * len(rates))
+        with torch.no_grad():
+            val_scores = _score_heads(stack, [each.val for each in splits])
+            test_scores = _score_heads(stack, [each.test for each in splits])
+        for row, column in itertools.product(range(len(seeds)), range(len(rates))):
+            curve = curves[row][column]
+            if curve.train_loss and curve.diverged:
+                continue
+            curve.train_loss.append(means[row][column])
+            curve.epoch_seconds.append(seconds)
+            if val_scores:
+                accuracy, loss = val_scores[row][column]
+                curve.val_accuracy.append(accuracy)
+                curve.val_loss.append(loss)
+            if test_scores:
+                curve.test_accuracy.append(test_scores[row][column][0])
+    stack.write_back()
+    return curves
+
+
+class _Stack:
+    """Heads of several seeds and learning rates as one: those of one seed see the same batches, so their weights stand
+    side by side in one matrix; those of different seeds are batched.
+    """
+
+    def __init__(self, heads: Sequence[Sequence[nn.Module]], precision: Precision) -> None:
+        self.linears = [[_linear(head) for head in row] for row in heads]
+        self.dropout = max(
+            (module.p for module in heads[0][0].modules() if isinstance(module, nn.Dropout)), default=0.0
+        )
+        self.precision = precision
+        self.shape = (len(heads), len(heads[0]))
+        by_rate = [[row[place] for row in self.linears] for place in range(self.shape[1])]
+        self.weights = [torch.stack([linear.weight.detach() for linear in column]) for column in by_rate]  # (S, C, D)
+        self.biases = [torch.stack([linear.bias.detach() for linear in column]) for column in by_rate]  # (S, C)
+        for tensor in (*self.weights, *self.biases):
+            tensor.requires_grad_(True)
+
+    def groups(self, rates: Sequence[float]) -> list[dict[str, object]]:
+        """Return the parameters by learning rate, as an optimizer takes them."""
+        pairs = zip(self.weights, self.biases, rates, strict=True)
+        return [{"params": [weight, bias], "lr": lr} for weight, bias, lr in pairs]
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return (S, L, C, B) of inputs (S, B, D): a softmax over rows is the fast one on a CPU."""
+        with mixed(inputs.device, self.precision):
+            biases, weights = torch.cat(self.biases, 1)[:, :, None], torch.cat(self.weights, 1)
+            out = torch.baddbmm(biases, weights, inputs.transpose(1, 2))
+        return out.float().view(*self.shape, -1, out.shape[2])
+
+    def write_back(self) -> None:
+        """Give every head its trained weights."""
+        with torch.no_grad():
+            for row, of_seed in enumerate(self.linears):
+                for column, linear in enumerate(of_seed):
+                    linear.weight.copy_(self.weights[column][row])
+                    linear.bias.copy_(self.biases[column][row])
+
+
+def is_head(suffix: nn.Module) -> bool:
+    """Return whether fit_heads() can train this: nothing but a linear layer, perhaps with dropout before it."""
+    leaves = [module for module in suffix.modules() if not list(module.children())]
+    return isinstance(leaves[-1], nn.Linear) and all(isinstance(leaf, nn.Dropout) for leaf in leaves[:-1])
+
+
+def _linear(head: nn.Module) -> nn.Linear:
+    return next(module for module in head.modules() if isinstance(module, nn.Linear))
+
+
+def _dropped(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Return F.dropout(inputs, p), drawn from this generator as fit() draws it from the global one."""
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
+        _set_state(inputs.device, generator.get_state())
+        out = F.dropout(inputs, p)
+        generator.set_state(_get_state(inputs.device))
+    return out
+
+
+def _set_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+def _get_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _side_by_side(examples: Sequence[Examples], orders: Sequence[Sequence[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs (S, B, D) and labels (S, B), a batch of each of S examples; what they share is gathered once."""
+    first, count = examples[0], len(examples)
+    if all(each is first for each in examples) and all(order is orders[0] for order in orders):
+        for inputs, labels in first.batches(orders[0]):
+            yield inputs.expand(count, *inputs.shape), labels.expand(count, *labels.shape)
+    elif all(each.inputs is first.inputs for each in examples):
+        rows = torch.cat([each.rows for each in examples])
+        pooled = Examples(first.inputs, rows, torch.cat([each.labels for each in examples]))
+        starts = itertools.accumulate(map(len, examples[:-1]), initial=0)
+        places = [[part + start for part in order] for order, start in zip(orders, starts, strict=True)]
+        for inputs, labels in pooled.batches([torch.cat(each) for each in zip(*places, strict=True)]):
+            yield inputs.view(count, -1, inputs.shape[1]), labels.view(count, -1)
+    else:
+        feeds = (each.batches(order) for each, order in zip(examples, orders, strict=True))
+        for batch in zip(*feeds, strict=True):
+            yield torch.stack([inputs for inputs, _ in batch]), torch.stack([labels for _, labels in batch])
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return cross-entropy (S, L, B) of logits (S, L, C, B) for labels (S, B)."""
+    wide = labels[:, None].expand(-1, logits.shape[1], -1)
+    return F.cross_entropy(logits.flatten(0, 1), wide.flatten(0, 1), reduction="none").view(wide.shape)
+
+
+def _score_heads(stack: _Stack, examples: Sequence[Examples | None]) -> list[list[tuple[float, float]]]:
+    """Return (accuracy, mean loss) per seed and learning rate; [] where there are no images."""
+    present = [each for each in examples if each is not None and len(each)]
+    if not present:
+        return []
+    n, device = len(present[0]), present[0].labels.device
+    sums = torch.zeros(2, *stack.shape, dtype=torch.float64, device=device)
+    parts = torch.split(torch.arange(n, device=device), EVAL_BATCH)
+    for inputs, labels in _side_by_side(present, [parts] * len(present)):
+        out = stack.logits(inputs)  # (S, L, C, B)
+        # a contiguous copy, because argmax over another dimension than the last is 20 times as slow on a CPU
+        sums[0] += (out.transpose(2, 3).contiguous().argmax(3) == labels[:, None]).sum(2)
+        sums[1] += _losses(out, labels).double().sum(2)
+    accuracies, losses = (sums / n).tolist()
+    return [list(zip(*pair, strict=True)) for pair in zip(accuracies, losses, strict=True)]
