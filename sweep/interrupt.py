@@ -27,6 +27,12 @@ def came() -> bool:
     return _came
 
 
+def check() -> None:
+    """Raise KeyboardInterrupt if the process was asked to stop; cheap enough to be called for every batch and image."""
+    if _came:
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def heeded() -> Iterator[None]:
     """Make any error that leaves this block after Ctrl-C a KeyboardInterrupt.
