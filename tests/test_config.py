@@ -10,8 +10,8 @@ from PIL import Image
 
 from sweep.cli import compose as cli
 from sweep.config import Config, check
-from sweep.data import task as data
-from sweep.data import torchvision as downloads
+from sweep.data import registry
+from sweep.data.torchvision import Downloaded
 from sweep.errors import AbsentError, UserError
 from sweep.models import build as models
 from sweep.plan import sources as source
@@ -34,7 +34,7 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
         if (group, option) == ("model", "timm"):
             assert config.model.full_name == "timm/tf_efficientnet_lite0"
             return
-        assert named in {"model": models.MODELS, "source": source.SOURCES, "data": data.DATASETS}[group]
+        assert named in {"model": models.MODELS, "source": source.SOURCES, "data": registry.DATASETS}[group]
 
 
 @pytest.mark.parametrize("path", [path for path in YAMLS if "/" in path])
@@ -48,7 +48,7 @@ def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
 
 def test_every_table_entry_has_its_yaml() -> None:
     others = {"glyphs_latin", "self"}  # recipes of source=pretrain, and a data set that has no YAML of its own
-    for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", data.DATASETS)):
+    for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", registry.DATASETS)):
         assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} - others == set(table) - others
 
 
@@ -135,7 +135,7 @@ def test_the_real_experiment_leaves_out_what_is_not_there(
                 Image.fromarray(pixels).save(tmp_path / "cifar10" / split / name / f"{number}.png")
     shutil.copytree(folder_of_images, tmp_path / "rsscn7")
     monkeypatch.setenv("SWEEP_DATA", str(tmp_path))
-    monkeypatch.setattr(downloads, "_open", absent)
+    monkeypatch.setattr(Downloaded, "fetch", absent)
     points = cli.points(["+experiment=rule_real", "skip_absent=true", "freeze_depth=0", "pretrained=true"], True)
     assert {point.common["task"] for point in points} == {
         "cifar_deer_horse", "cifar_automobile_truck", "cifar_dog_ship", "cifar_deer_dog_horse", "cifar_five",
@@ -145,8 +145,8 @@ def test_the_real_experiment_leaves_out_what_is_not_there(
     assert told.count("left out, because skip_absent=true") == 5, "caltech, fashion, cifar100, svhn, eurosat"
 
 
-def absent(name: str, *_: object) -> None:
-    raise AbsentError(f"{name} is not here")
+def absent(dataset: Downloaded) -> None:
+    raise AbsentError(f"{dataset.name} is not here")
 
 
 def test_readme_commands_name_real_options() -> None:

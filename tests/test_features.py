@@ -10,7 +10,7 @@ from torch import nn
 
 from sweep.config import BatchNorm, Precision
 from sweep.data import store
-from sweep.data.task import Split
+from sweep.data.types import Split
 from sweep.models.frozen import Network, Normalize
 from sweep.run import feature_cache as features
 
@@ -20,7 +20,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
     monkeypatch.setattr(features, "BATCH", 3)
     yield
-    store._verified.clear()
+    store.verified.clear()
 
 
 class Counting(nn.Sequential):
@@ -93,17 +93,17 @@ def test_deeper_outputs_are_made_from_shallower_ones() -> None:
 
 def test_damaged_entry_is_made_again() -> None:
     get(2)
-    (path,) = store._root().glob("features-key/depth002-train-*.npy")
+    (path,) = store.arrays_folder().glob("features-key/depth002-train-*.npy")
     content = bytearray(path.read_bytes())
     content[-1] ^= 64
     path.write_bytes(bytes(content))
-    store._verified.clear()
+    store.verified.clear()
     torch.testing.assert_close(get(2)["train"], direct(2, "train"))
 
 
 def test_what_does_not_fit_is_not_kept_and_the_rest_is() -> None:
     one = direct(3, "train")[0].nbytes * 10 / 1e9  # depth 3: 5 floats an image
     assert get(1, others=(3,), max_gb=one * 1.5) is None
-    assert not list(store._root().glob("features-key/*.npy"))
+    assert not list(store.arrays_folder().glob("features-key/*.npy"))
     assert get(3, others=(1, 2), max_gb=one * 1.5) is not None
-    assert {path.name[:8] for path in store._root().glob("features-key/*.npy")} == {"depth003"}
+    assert {path.name[:8] for path in store.arrays_folder().glob("features-key/*.npy")} == {"depth003"}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sweep.config import Above, Augment, BatchNorm, Config, OptimizerConfig, Precision, Schedule, Which, identity
+from sweep.data import registry
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models.frozen import Network, fingerprint
@@ -274,7 +275,7 @@ def test_identity_follows_results_not_places(tiny: Tiny, folder_of_images: Path)
     moved = folder_of_images.with_name("elsewhere") / "photos"
     moved.parent.mkdir()
     folder_of_images.rename(moved)
-    data._listing.cache_clear()
+    registry.forget()
     assert run.plan(tiny(data_root=str(moved), **photos)).job == here
     assert "root" in identity(tiny())["data"]
 

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweep import config as settings
 from sweep.config import Config, DataConfig
-from sweep.data import task as data
+from sweep.data import registry
 from sweep.errors import AbsentError, UserError, unknown
 from sweep.paths import CONF
 from sweep.run import job as run
@@ -77,7 +77,7 @@ def plan(config: Config) -> Point | None:
     """Return the point; None if its data is not here and the user has asked to leave such points out."""
     own = config.data
     try:
-        if config.skip_absent and own.name in data.DATASETS and (absent := _absent(own.name, own.root)):
+        if config.skip_absent and own.name in registry.DATASETS and (absent := _absent(own.name, own.root)):
             raise absent
         return run.plan(config)
     except AbsentError as error:
@@ -91,7 +91,7 @@ def plan(config: Config) -> Point | None:
 def _absent(name: str, root: str | None) -> AbsentError | None:
     """Return why this data cannot be had, None if it can; looked at once: that may read, or try to load, all of it."""
     try:
-        data.DATASETS[name].fetch(DataConfig(name, root))
+        registry.open(DataConfig(name, root)).fetch()
     except AbsentError as error:
         return error
     return None

@@ -19,8 +19,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from sweep.config import DataConfig, ModelConfig, SourceConfig, digest
-from sweep.data import glyphs
+from sweep.data import glyphs, registry
 from sweep.data import task as data
+from sweep.data.types import Split, Task
 from sweep.errors import UserError, unknown
 from sweep.models import build as models
 from sweep.models.cuts import timm as timm_models
@@ -53,7 +54,7 @@ class Source:
     std: Sequence[float]
     key: str
     load: Callable[[str], Weights]
-    task_images: Callable[[int], data.Task] | None = None  # image size -> what they were trained on, if it is here
+    task_images: Callable[[int], Task] | None = None  # image size -> what they were trained on, if it is here
 
 
 def resolve(config: SourceConfig, model: str) -> Source:
@@ -86,7 +87,7 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
         return
     shared = sorted({*kept} & {*wanted})
     if shared:
-        names = data.DATASETS[own.name].classes(own)
+        names = registry.open(own).classes()
         raise UserError(
             f"source.data={own.name}: shares the classes {', '.join(names[each] for each in shared[:5])} with the task "
             "and would learn images that the task is validated on; give data.classes and source.data.classes without "
@@ -142,7 +143,7 @@ def _load_pretrained(config: SourceConfig, model: str, key: str, device: str) ->
                 return _read_pretrained(path, model, size)
             except SafetensorError as error:
                 tqdm.write(f"{path} is damaged ({error}); training it anew")
-        data.DATASETS[config.data.name].fetch(config.data)
+        registry.open(config.data).fetch()
         _train(config, model, device, path)
         return _read_pretrained(path, model, size)
 
@@ -173,7 +174,7 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
     name = data.label(config.data)
     chosen = data.subsample(config.data, task.train.labels, 0, task.classes)
 
-    def examples(split: data.Split) -> train.Examples:
+    def examples(split: Split) -> train.Examples:
         return train.place(torch.from_numpy(split.pool), split.rows, split.labels, torch.device(device))
 
     state = models.random_state(model, size, seed=0)

@@ -30,8 +30,9 @@ from filelock import FileLock
 from sweep import __version__, interrupt
 from sweep import config as settings
 from sweep.config import Config
+from sweep.data import registry
 from sweep.data import task as data
-from sweep.data.task import Labels, Split, Task
+from sweep.data.types import Labels, Split, Task
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.plan import sources as source
@@ -166,11 +167,11 @@ def fetch(points: Sequence[Point]) -> None:
     for point in points:
         task = point.config.data
         if (task.name, task.root) not in fetched:
-            data.DATASETS[task.name].fetch(task)
+            registry.open(task).fetch()
             fetched.add((task.name, task.root))
         if repr(task) not in read:
             assert task.image_size is not None, "plan() resolves it"
-            found = data.load(task, task.image_size, point.config.cache.max_gb)
+            found = _task(task, task.image_size, point.config.cache.max_gb)
             data.subsample(task, found.train.labels, 0, found.classes)
             read.add(repr(task))
     for point in points:
@@ -237,7 +238,7 @@ def _train_seeds(point: Point, seeds: Sequence[int], depths: Collection[int]) ->
     device = _device(config.device)
     _set_precision(config.precision)
     assert config.data.image_size is not None, "plan() resolves it"
-    task = data.load(config.data, config.data.image_size, config.cache.max_gb)
+    task = _task(config.data, config.data.image_size, config.cache.max_gb)
     chosen = {seed: data.subsample(config.data, task.train.labels, seed, task.classes) for seed in seeds}
     everything = np.unique(np.concatenate(list(chosen.values())))
     shared: Feed | None = None
@@ -365,7 +366,7 @@ def retrain(point: Point, seed: int, lr: float) -> tuple[Network, Curves]:
     config = point.config
     device = _device(config.device)
     _set_precision(config.precision)
-    task = data.load(config.data, point.facts.image_size, config.cache.max_gb)
+    task = _task(config.data, point.facts.image_size, config.cache.max_gb)
     chosen = data.subsample(config.data, task.train.labels, seed, task.classes)
     feed = _feed(point, seed, task, chosen, (), device)
     images = None if config.freeze.epochs is None else _images(task, chosen, device)
@@ -453,7 +454,7 @@ def score_depths(point: Point) -> list[dict[str, float]]:
     from sweep.run import measure
 
     config, device, n_blocks = point.config, _device(point.config.device), point.facts.n_blocks
-    task = data.load(config.data, point.facts.image_size, config.cache.max_gb)
+    task = _task(config.data, point.facts.image_size, config.cache.max_gb)
     index = data.subsample(config.data, task.train.labels, config.seed_list[0], task.classes)
     chosen = task.train.take(index[measure.evenly(len(index)).numpy()])
     depths = measure.encode(_network(point, 0, device, n_blocks), chosen.images)
@@ -480,7 +481,7 @@ def _similarity(point: Point, device: torch.device) -> Similarity:
         if network not in _references:
             _references.clear()
             _references[network] = Reference(whole, point.source.task_images(size))
-        target = data.load(config.data, size, config.cache.max_gb).train
+        target = _task(config.data, size, config.cache.max_gb).train
         _similarities[key] = _references[network].compare(whole, target)
     return _similarities[key]
 
@@ -636,6 +637,24 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
     normalize = freeze.Normalize([0.0] * 3, [1.0] * 3) if plain else freeze.Normalize(src.mean, src.std)
     how = config.freeze
     return freeze.Network(normalize, blocks, head, depth, how.batchnorm, how.precision, which).to(device)
+
+
+_tasks: dict[str, Task | UserError] = {}  # the last two tasks of this process, or why they could not be loaded
+
+
+def _task(config: settings.DataConfig, image_size: int, max_gb: float) -> Task:
+    key = data.loaded_key(config, image_size)
+    if key not in _tasks:
+        while len(_tasks) > 1:  # images take memory
+            _tasks.pop(next(iter(_tasks)))
+        try:
+            _tasks[key] = data.load(config, image_size, max_gb)
+        except UserError as error:
+            _tasks[key] = error
+    found = _tasks[key]
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 _loaded: dict[str, Weights] = {}  # the last source of this process, by its key

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
-from sweep.data.task import Labels
+from sweep.data.types import Labels
 from sweep.models import convolutions
 from sweep.models.frozen import channels_last, mixed
 from sweep.seeds import torch_seed
