@@ -212,6 +212,7 @@ def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result
 
     from sweep.cli import compose
     from sweep.data import task as data
+    from sweep.data.types import Split
 
     depth = CASES[case][3]
     if case == "members":  # one member of ours
@@ -222,7 +223,7 @@ def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result
     config = compose.points(_overrides("head", options, subset, options.weights), multirun=False)[0].config
     task = data.load(config.data, 32)
 
-    def tensors(split: data.Split) -> tuple[Tensor, Tensor]:
+    def tensors(split: Split) -> tuple[Tensor, Tensor]:
         images = torch.from_numpy(split.images).float().div_(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
         return (images - mean) / std, torch.from_numpy(split.labels)

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sweep.data import task as data
+from sweep.data.decode import square
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.models.frozen import Normalize
@@ -46,7 +47,7 @@ class Classifier(nn.Module):
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an image of any size and mode as (1, 3, S, S) uint8, scaled and cropped as in training."""
-        return torch.from_numpy(np.array(data.square(image, self.facts["image_size"])))[None]
+        return torch.from_numpy(np.array(square(image, self.facts["image_size"])))[None]
 
 
 def load(path: str | Path) -> Classifier:

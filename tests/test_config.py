@@ -12,8 +12,8 @@ from PIL import Image
 from sweep.cli import compose as cli
 from sweep.cli.suite import REAL, SUITE
 from sweep.config import Config, check
-from sweep.data import task as data
-from sweep.data import torchvision as downloads
+from sweep.data import registry
+from sweep.data.torchvision import Downloaded
 from sweep.errors import AbsentError, UserError
 from sweep.models import build as models
 from sweep.paths import CONF
@@ -38,7 +38,7 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
             assert config.model.full_name == "timm/tf_efficientnet_lite0"
             return
         tables: dict[str, Container[str]] = {
-            "model": models.MODELS, "source": source.SOURCES, "data": data.DATASETS,
+            "model": models.MODELS, "source": source.SOURCES, "data": registry.DATASETS,
         }  # fmt: skip
         assert named in tables[group]
 
@@ -48,7 +48,7 @@ def test_every_task_of_the_studies_composes_and_passes_its_checks(option: str) -
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = cli.to_config(compose("config", [f"data={option}"]))
     check(config)
-    assert config.data.name in data.DATASETS
+    assert config.data.name in registry.DATASETS
     assert config.data.label == option.partition("/")[2]
 
 
@@ -67,7 +67,7 @@ def test_every_table_entry_has_its_yaml() -> None:
         "self",
         "embedded",
     }  # recipes of source=pretrain, and a data set that has no YAML of its own
-    for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", data.DATASETS)):
+    for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", registry.DATASETS)):
         assert {path.stem for path in (CONF / group).glob("*.yaml")} - others == set(table) - others
 
 
@@ -154,7 +154,7 @@ def test_the_real_experiment_leaves_out_what_is_not_there(
                 Image.fromarray(pixels).save(tmp_path / "cifar10" / split / name / f"{number}.png")
     shutil.copytree(folder_of_images, tmp_path / "rsscn7")
     monkeypatch.setenv("SWEEP_DATA", str(tmp_path))
-    monkeypatch.setattr(downloads, "_open", absent)
+    monkeypatch.setattr(Downloaded, "fetch", absent)
     points = cli.points(["+experiment=rule_real", "skip_absent=true", "freeze_depth=0", "pretrained=true"], True)
     assert {point.facts.task for point in points} == {
         "cifar_deer_horse", "cifar_automobile_truck", "cifar_dog_ship", "cifar_deer_dog_horse", "cifar_five",
@@ -164,8 +164,8 @@ def test_the_real_experiment_leaves_out_what_is_not_there(
     assert told.count("left out, because skip_absent=true") == 5, "caltech, fashion, cifar100, svhn, eurosat"
 
 
-def absent(name: str, *_: object) -> None:
-    raise AbsentError(f"{name} is not here")
+def absent(dataset: Downloaded) -> None:
+    raise AbsentError(f"{dataset.name} is not here")
 
 
 def test_readme_commands_name_real_options() -> None:

@@ -1,23 +1,32 @@
+import dataclasses
+import itertools
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision.datasets import ImageFolder
 
-from sweep.config import Case, DataConfig, Transform
+from sweep import interrupt
+from sweep.config import Augment, Case, DataConfig, Normalization, Transform
+from sweep.data import decode, registry
 from sweep.data import task as data
+from sweep.data.folder import list_images
+from sweep.data.glyphs import Embedded
+from sweep.data.types import Images, Labels, Task
 from sweep.errors import UserError
 
 
-def load(config: DataConfig, size: int = 32) -> data.Task:
+def load(config: DataConfig, size: int = 32) -> Task:
     return data.load(config, size)
 
 
-def folder(root: Path, **fields: object) -> DataConfig:
-    data._listing.cache_clear()
-    return DataConfig(name="image_folder", root=str(root), **fields)  # type: ignore[arg-type]
+def folder(root: Path, **fields: Any) -> DataConfig:
+    registry.forget()  # as a new process would look at the files
+    return DataConfig(name="image_folder", root=str(root), **fields)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +78,9 @@ def test_limit_train_keeps_class_shares() -> None:
     ("counts", "total", "shares"), [([100, 50, 2], 152, [100, 50, 2]), ([98, 1, 1], 4, [2, 1, 1]), ([5, 5], 3, [2, 1])]
 )
 def test_shares_by_hand(counts: list[int], total: int, shares: list[int]) -> None:
-    assert data._shares(np.array(counts), total).tolist() == shares
+    labels = np.repeat(np.arange(len(counts)), counts)
+    chosen = data.subsample(DataConfig(limit_train=total), labels, 0, ("a", "b", "c")[: len(counts)])
+    assert np.bincount(labels[chosen]).tolist() == shares
 
 
 def test_more_images_than_there_are_is_refused() -> None:
@@ -94,8 +105,7 @@ def test_image_folder_lists_files_as_torchvision_does(folder_of_images: Path) ->
     (folder_of_images / "cat" / "more").mkdir()
     (folder_of_images / "cat" / "00.jpg").rename(folder_of_images / "cat" / "more" / "Z.JPG")
     (folder_of_images / "cat" / "notes.txt").write_text("not an image")
-    config = folder(folder_of_images)
-    classes, files, _ = data._listing(config.root)
+    classes, files, _ = list_images(str(folder_of_images))
     theirs = ImageFolder(str(folder_of_images))
     assert list(classes) == theirs.classes
     assert sorted((str(path), label) for path, label in files["train"]) == sorted(theirs.samples)
@@ -113,22 +123,22 @@ def test_train_and_test_folders_are_used_as_they_are(folder_of_images: Path, tmp
 def test_decoding_by_hand(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))  # fully transparent red
     clear.save(tmp_path / "clear.png")
-    assert data._decode(tmp_path / "clear.png", 8).min() == 255  # white shows through
+    assert decode.decode(tmp_path / "clear.png", 8).min() == 255  # white shows through
 
     wide = Image.fromarray(np.full((4, 4), 40000, np.uint16))
     wide.save(tmp_path / "wide.png")
-    assert set(data._decode(tmp_path / "wide.png", 4).flat) == {40000 >> 8}
+    assert set(decode.decode(tmp_path / "wide.png", 4).flat) == {40000 >> 8}
 
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 255  # the middle square is white, and a centre crop is all that is left
     Image.fromarray(pixels).save(tmp_path / "crop.png")
-    assert data._decode(tmp_path / "crop.png", 10).min() == 255
+    assert decode.decode(tmp_path / "crop.png", 10).min() == 255
 
     turned = Image.fromarray(np.r_[np.zeros((4, 8, 3)), np.full((4, 8, 3), 255)].astype(np.uint8))
     exif = turned.getexif()
     exif[0x0112] = 3  # upside down
     turned.save(tmp_path / "turned.png", exif=exif)
-    assert data._decode(tmp_path / "turned.png", 8)[0, 0, 0] == 255
+    assert decode.decode(tmp_path / "turned.png", 8)[0, 0, 0] == 255
 
 
 def test_unreadable_images_are_reported_by_name(folder_of_images: Path) -> None:
@@ -166,12 +176,12 @@ def test_wrong_folders_are_refused_before_any_image_is_read(folder_of_images: Pa
 
 
 def test_fingerprint_follows_the_files(folder_of_images: Path) -> None:
-    before = data._folder_fingerprint(folder(folder_of_images))
-    assert before == data._folder_fingerprint(folder(folder_of_images))
+    before = data.fingerprint(folder(folder_of_images))
+    assert before == data.fingerprint(folder(folder_of_images))
     moved = folder_of_images.rename(folder_of_images.with_name("moved"))
-    assert before == data._folder_fingerprint(folder(moved))
+    assert before == data.fingerprint(folder(moved))
     (moved / "cat" / "00.jpg").unlink()
-    assert before != data._folder_fingerprint(folder(moved))
+    assert before != data.fingerprint(folder(moved))
 
 
 def test_case_is_known_for_embedded_tasks_declared_for_others() -> None:
@@ -186,8 +196,7 @@ def test_case_is_known_for_embedded_tasks_declared_for_others() -> None:
 def test_images_are_decoded_once_and_mapped(folder_of_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = folder(folder_of_images)
     first = data.load(config, 24, max_gb=1.0)
-    data._loaded.clear()
-    monkeypatch.setattr(data, "_decode", None)  # decoding again would fail
+    monkeypatch.setattr(decode, "decode", None)  # decoding again would fail
     again = data.load(config, 24, max_gb=1.0)
     assert isinstance(again.train.pool, np.memmap)
     for name in ("train", "val", "test"):
@@ -195,7 +204,6 @@ def test_images_are_decoded_once_and_mapped(folder_of_images: Path, monkeypatch:
         np.testing.assert_array_equal(ours.images, theirs.images)
         np.testing.assert_array_equal(ours.labels, theirs.labels)
     monkeypatch.undo()
-    data._loaded.clear()
     in_memory = data.load(config, 24)
     np.testing.assert_array_equal(in_memory.test.images, again.test.images)
 
@@ -203,7 +211,6 @@ def test_images_are_decoded_once_and_mapped(folder_of_images: Path, monkeypatch:
 def test_changed_files_are_decoded_anew(folder_of_images: Path) -> None:
     before = data.load(folder(folder_of_images), 24, max_gb=1.0)
     Image.new("RGB", (30, 30), "white").save(folder_of_images / "cat" / "00.jpg")
-    data._loaded.clear()  # within a process, files are taken to stay as they are
     after = data.load(folder(folder_of_images), 24, max_gb=1.0)
     assert (after.train.pool[0] == 255).all()
     assert not (before.train.pool[0] == 255).all()
@@ -215,7 +222,7 @@ def test_images_that_cannot_be_kept_are_used_all_the_same(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.store, "_allocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     task = data.load(folder(folder_of_images), 20, max_gb=1.0)
     assert len(task.train.labels)
     assert "warning: decoded images are not kept" in capsys.readouterr().err
@@ -261,3 +268,148 @@ def test_transform_and_groups_change_name_fingerprint_and_known_case() -> None:
     few = DataConfig(name="glyphs_greek_cyrillic", groups=5)
     assert data.label(few) == "glyphs_greek_cyrillic-5classes"
     assert data.case(few, "glyphs_latin", 26) is Case.similar_fewer
+
+
+def test_every_field_that_changes_what_is_loaded_is_part_of_the_loaded_key() -> None:
+    base = DataConfig(name="textures")
+    same = dataclasses.replace(
+        base,
+        label="mine",
+        image_size=8,
+        normalize=Normalization.none,
+        augment=Augment.flip_crop,
+        case=Case.dissimilar,
+        per_class=3,
+        limit_train=30,
+    )
+    assert data.loaded_key(same, 32) == data.loaded_key(base, 32)
+    one, other = load(base), load(same)
+    for name in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(one, name).images, getattr(other, name).images)
+        np.testing.assert_array_equal(getattr(one, name).labels, getattr(other, name).labels)
+    changes: dict[str, Any] = {
+        "name": "digits",
+        "root": "photos",
+        "image_column": "img",
+        "label_column": "kind",
+        "classes": [0, 1],
+        "groups": 5,
+        "transform": Transform.blur,
+        "val_fraction": 0.5,
+        "test_fraction": 0.5,
+        "seed": 1,
+    }
+    keys = {data.loaded_key(dataclasses.replace(base, **{name: value}), 32) for name, value in changes.items()}
+    assert len(keys | {data.loaded_key(base, 32), data.loaded_key(base, 16)}) == len(changes) + 2
+
+
+def test_files_are_looked_at_once_until_forgotten(folder_of_images: Path) -> None:
+    config = folder(folder_of_images)
+    before = data.fingerprint(config)
+    (folder_of_images / "cat" / "00.jpg").unlink()
+    assert registry.open(dataclasses.replace(config, seed=3, classes=["cat"])) is registry.open(config)
+    assert data.fingerprint(config) == before
+    assert data.fingerprint(folder(folder_of_images)) != before
+
+
+class Stripes(Embedded):
+    """What someone who adds a data set writes."""
+
+    def classes(self) -> tuple[str, ...]:
+        return ("across", "along")
+
+    def fingerprint(self) -> str:
+        return "stripes"
+
+    def similar(self, source: str) -> bool | None:
+        return False if source == "glyphs_latin" else None
+
+    def make(self, split: str) -> tuple[Images, Labels]:
+        across = np.zeros((3, 8, 8), np.uint8)
+        across[:, ::2] = 255
+        return np.stack([across, across.transpose(0, 2, 1)] * 10), np.arange(20) % 2
+
+
+def test_a_class_and_a_table_line_add_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = DataConfig(name="stripes", per_class=4)
+    with pytest.raises(UserError, match=r"data\.name=stripes: unknown; use one of glyphs_latin, "):
+        data.check(config)
+    monkeypatch.setitem(registry.DATASETS, "stripes", Stripes)
+    data.check(config)
+    assert data.label(config) == "stripes"
+    assert data.case(config, "glyphs_latin", 26) is Case.dissimilar
+    for max_gb in (0.0, 1.0):
+        task = data.load(config, 8, max_gb)
+        assert [len(split.labels) for split in (task.train, task.val, task.test)] == [16, 4, 20]
+        assert (task.test.images[task.test.labels == 0][:, :, 0] == 255).all()
+    with pytest.raises(UserError, match=r"data\.root=here: data=stripes reads no files"):
+        data.check(DataConfig(name="stripes", root="here"))
+
+
+def test_every_promised_extension_is_a_format_that_is_opened() -> None:
+    Image.init()
+    known = Image.registered_extensions()
+    assert {suffix: known[suffix] for suffix in decode.EXTENSIONS} == decode.FORMATS
+
+
+def test_formats_that_are_not_promised_are_never_opened(
+    folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is called .jpg and holds PostScript would have Ghostscript run it."""
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n%%EndComments\n0 0 30 30 rectfill\nshowpage\n%%EOF\n"
+    (folder_of_images / "cat" / "00.jpg").write_bytes(page)
+    started: list[object] = []
+
+    def ghostscript(*arguments: object, **options: object) -> Any:
+        started.append(arguments)
+        return Image.new("RGB", (30, 30)).im
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    with Image.open(folder_of_images / "cat" / "00.jpg") as image:
+        image.load()
+    assert len(started) == 1, "left to itself, PIL starts it"
+    with pytest.raises(UserError, match=r"1 unreadable image\(s\), .*00\.jpg \(cannot identify image file") as caught:
+        load(folder(folder_of_images))
+    assert len(started) == 1
+    assert "\n" not in str(caught.value)
+
+
+class Stop:
+    """Stands in for interrupt.check(): asks to stop from the n-th call on, as Ctrl-C does."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.calls = itertools.count()  # next() is safe between threads
+
+    def __call__(self) -> None:
+        if next(self.calls) >= self.after:
+            raise KeyboardInterrupt
+
+
+def test_reading_a_folder_stops_within_an_image_per_thread(
+    folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[object] = []
+    really = decode.decode
+
+    def counted(content: Path | bytes | None, size: int) -> Any:
+        decoded.append(content)
+        return really(content, size)
+
+    monkeypatch.setattr(decode, "decode", counted)
+    monkeypatch.setattr(interrupt, "check", Stop(after=3))
+    with pytest.raises(KeyboardInterrupt):
+        data.load(folder(folder_of_images), 24, max_gb=1.0)
+    assert len(decoded) == 3
+    monkeypatch.setattr(interrupt, "check", Stop(after=1000))
+    assert len(data.load(folder(folder_of_images), 24, max_gb=1.0).test.labels) == 4, "nothing half read is kept"
+    assert len(decoded) == 3 + 24
+
+
+@pytest.mark.parametrize("name", ["glyphs_digits", "textures"])
+def test_rendering_stops_at_an_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop(after=5)
+    monkeypatch.setattr(interrupt, "check", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load(DataConfig(name=name))
+    assert next(stop.calls) == 6

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torchvision
 
+from sweep import interrupt
 from sweep.config import DataConfig
+from sweep.data import registry
 from sweep.data import task as data
 from sweep.data import torchvision as downloads
+from sweep.data.types import Task
 from sweep.errors import UserError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
-def load(config: DataConfig, size: int = 32) -> data.Task:
+def load(config: DataConfig, size: int = 32) -> Task:
     return data.load(config, size)
 
 
@@ -68,7 +71,6 @@ def test_other_files_of_the_same_data_set_are_not_mixed_up(mnist: Path) -> None:
     assert (data.load(config, 32, max_gb=1.0).test.images[0, 0, 0, 0]) == 0
     raw = mnist / "MNIST" / "raw"
     idx(np.full((100, 28, 28), 77), raw / "t10k-images-idx3-ubyte")
-    data._loaded.clear()
     assert (data.load(config, 32, max_gb=1.0).test.images == 77).all()
 
 
@@ -106,7 +108,7 @@ def test_offline_says_which_files_to_put_where(tmp_path: Path, monkeypatch: pyte
     config = DataConfig(name="cifar10", root=str(tmp_path))
     message = rf"data=cifar10: not in {tmp_path} .*no route to host.*; put cifar-10-python.tar.gz .* into {tmp_path}"
     with pytest.raises(UserError, match=message) as caught:
-        data.DATASETS["cifar10"].fetch(config)
+        registry.open(config).fetch()
     assert "\n" not in str(caught.value)
 
 
@@ -117,7 +119,7 @@ def test_damaged_file_is_not_used(mnist: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "data_batch_1").write_bytes(pickle.dumps({"data": [], "labels": []}))
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
     with pytest.raises(UserError, match="cannot be downloaded"):
-        data.DATASETS["cifar10"].fetch(DataConfig(name="cifar10", root=str(mnist)))
+        registry.open(DataConfig(name="cifar10", root=str(mnist))).fetch()
 
 
 @pytest.mark.campaign
@@ -131,3 +133,17 @@ def test_real_fashion_mnist(tmp_path: Path) -> None:
     task = load(DataConfig(name="fashion_mnist", root=str(tmp_path)))
     assert [len(split.labels) for split in (task.train, task.val, task.test)] == [48000, 12000, 10000]
     assert np.bincount(task.test.labels).tolist() == [1000] * 10
+
+
+def test_reading_stops_at_an_image(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def check() -> None:
+        read.append(1)
+        if len(read) > 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupt, "check", check)
+    with pytest.raises(KeyboardInterrupt):
+        load(DataConfig(name="mnist", root=str(mnist)))
+    assert len(read) == 6

@@ -10,7 +10,7 @@ from torch import nn
 
 from sweep.config import BatchNorm, Precision
 from sweep.data import store
-from sweep.data.task import Split
+from sweep.data.types import Split
 from sweep.models.frozen import Network, Normalize
 from sweep.run import feature_cache as features
 
@@ -20,7 +20,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
     monkeypatch.setattr(features, "BATCH", 3)
     yield
-    store.forget()
+    store.verified.clear()
 
 
 class Counting(nn.Sequential):
@@ -108,7 +108,7 @@ def test_damaged_entry_is_made_again(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 64
     path.write_bytes(bytes(content))
-    store.forget()
+    store.verified.clear()
     torch.testing.assert_close(kept(2)["train"], direct(2, "train"))
 
 

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
-from sweep.data import glyphs
+from sweep.config import DataConfig
+from sweep.data import glyphs, registry
 
 
 def test_same_image_every_time_and_longer_split_begins_with_shorter() -> None:
@@ -11,11 +13,14 @@ def test_same_image_every_time_and_longer_split_begins_with_shorter() -> None:
     np.testing.assert_array_equal(short[2:], again[3:5])
 
 
-def test_splits_share_no_image() -> None:
-    for make in (lambda split: glyphs.characters("0123", 20, split)[0], lambda split: glyphs.gratings(5, split)[0]):
-        seen = {image.tobytes() for image in make("train")}
-        assert len(seen) == len(make("train"))
-        assert not seen & {image.tobytes() for image in make("test")}
+@pytest.mark.parametrize("name", ["glyphs_digits", "textures"])
+def test_splits_share_no_image(name: str) -> None:
+    dataset = registry.open(DataConfig(name))
+    assert isinstance(dataset, glyphs.Embedded)
+    train, test = (dataset.make(split)[0] for split in dataset.splits())
+    seen = {image.tobytes() for image in train}
+    assert len(seen) == len(train)
+    assert not seen & {image.tobytes() for image in test}
 
 
 def test_source_and_tasks_share_no_character() -> None:
@@ -27,7 +32,7 @@ def test_source_and_tasks_share_no_character() -> None:
 def test_every_face_draws_every_character_differently() -> None:
     for face in glyphs.FACES:
         for alphabet in (glyphs.LATIN + glyphs.DIGITS, glyphs.LATIN + glyphs.GREEK_CYRILLIC):
-            drawn = {glyphs._stencil(char, face).tobytes() for char in alphabet}
+            drawn = {glyphs.stencil_of(char, face).tobytes() for char in alphabet}
             assert len(drawn) == len(alphabet), face  # a face without two of them would draw its empty box twice
 
 

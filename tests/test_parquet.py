@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sweep import interrupt
 from sweep.config import DataConfig
-from sweep.data import parquet
+from sweep.data import decode, parquet, registry
 from sweep.data import task as data
+from sweep.data.folder import list_images
 from sweep.errors import UserError
 
 
 def config(root: Path, **fields: Any) -> DataConfig:
-    parquet.listing.cache_clear()
+    registry.forget()  # as a new process would look at the files
     return DataConfig(name="parquet", root=str(root), **fields)
 
 
@@ -40,13 +43,13 @@ def write(
 @pytest.fixture
 def rows(folder_of_images: Path) -> tuple[list[bytes | None], list[int]]:
     """Return the bytes and labels of an image folder, in its order."""
-    files = data._listing(str(folder_of_images)).files["train"]
+    files = list_images(str(folder_of_images)).files["train"]
     return [file.read_bytes() for file, _ in files], [label for _, label in files]
 
 
 @pytest.mark.parametrize("struct", [True, False])
 def test_pixels_labels_and_splits_are_those_of_the_same_image_folder(
-    folder_of_images: Path, rows: Any, tmp_path: Path, struct: bool
+    folder_of_images: Path, rows: tuple[list[bytes | None], list[int]], tmp_path: Path, struct: bool
 ) -> None:
     path = write(tmp_path / "pets.parquet", *rows, names=["cat", "dog"], struct=struct)
     ours = data.load(config(path), 24)
@@ -58,7 +61,7 @@ def test_pixels_labels_and_splits_are_those_of_the_same_image_folder(
     assert data.label(config(path)) == "pets"
 
 
-def test_folders_of_shards_are_read_in_order(rows: Any, tmp_path: Path) -> None:
+def test_folders_of_shards_are_read_in_order(rows: tuple[list[bytes | None], list[int]], tmp_path: Path) -> None:
     images, labels = rows
     for number in range(2):
         part = slice(number, None, 2)
@@ -73,16 +76,20 @@ def test_folders_of_shards_are_read_in_order(rows: Any, tmp_path: Path) -> None:
     assert len(data.load(config(tmp_path, val_fraction=0.25, seed=1), 24).test.labels) == 12
 
 
-def test_string_labels_and_numbers_without_names_are_sorted(rows: Any, tmp_path: Path) -> None:
+def test_string_labels_and_numbers_without_names_are_sorted(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path
+) -> None:
     images, labels = rows
     path = write(tmp_path / "a.parquet", images, [("wolf", "bear")[label] for label in labels])
     assert data.classes(config(path)) == ("bear", "wolf")
     path = write(tmp_path / "b.parquet", images, [(12, 7)[label] for label in labels], columns=("img", "fine_label"))
     assert data.classes(config(path)) == ("7", "12")
-    assert parquet.listing(str(path), None, None).labels["train"][0] == 1
+    assert parquet.list_rows(str(path), None, None).labels["train"][0] == 1
 
 
-def test_fingerprint_follows_the_files_not_their_place(rows: Any, tmp_path: Path) -> None:
+def test_fingerprint_follows_the_files_not_their_place(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path
+) -> None:
     path = write(tmp_path / "a" / "x.parquet", *rows)
     before = data.fingerprint(config(path))
     (tmp_path / "a").rename(tmp_path / "b")
@@ -92,7 +99,9 @@ def test_fingerprint_follows_the_files_not_their_place(rows: Any, tmp_path: Path
     assert data.fingerprint(config(moved)) != before
 
 
-def test_unreadable_images_are_named_by_file_and_row(rows: Any, tmp_path: Path) -> None:
+def test_unreadable_images_are_named_by_file_and_row(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path
+) -> None:
     images, labels = rows
     images[7], images[20] = b"no image", None
     write(tmp_path / "x.parquet", images, labels)
@@ -129,7 +138,7 @@ def test_wrong_files_are_one_line_before_any_image_is_read(
     assert "\n" not in str(caught.value)
 
 
-def test_wrong_roots_are_one_line(rows: Any, tmp_path: Path) -> None:
+def test_wrong_roots_are_one_line(rows: tuple[list[bytes | None], list[int]], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "cut.parquet").write_bytes(write(tmp_path / "whole.parquet", *rows).read_bytes()[:1000])
     write(tmp_path / "held" / "test-0.parquet", *rows)
@@ -145,3 +154,51 @@ def test_wrong_roots_are_one_line(rows: Any, tmp_path: Path) -> None:
         data.check(DataConfig(name="parquet"))
     with pytest.raises(UserError, match="data=textures has no columns"):
         data.check(DataConfig(name="textures", label_column="label"))
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_only_promised_formats_are_opened(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path, struct: bool
+) -> None:
+    images, labels = rows
+    images[3] = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n%%EndComments\nshowpage\n%%EOF\n"
+    write(tmp_path / "x.parquet", images, labels, struct=struct)
+    with pytest.raises(UserError, match=r"1 unreadable image\(s\), .*x.parquet row 3 \(cannot identify image file\)$"):
+        data.load(config(tmp_path / "x.parquet"), 24)
+
+
+def test_file_that_is_damaged_in_its_images_is_one_line(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "x.parquet", *rows)
+    column = pq.read_metadata(path).row_group(2).column(0)
+    content = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    asked = config(path)
+    data.check(asked)  # the labels are whole
+    with pytest.raises(UserError, match=r"data.root=.*: x.parquet is no whole parquet file \(") as caught:
+        data.load(asked, 24)
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_stops_within_an_image_per_thread(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[object] = []
+
+    def counted(content: Path | bytes | None, size: int) -> np.ndarray:
+        decoded.append(content)
+        return np.zeros((3, size, size), np.uint8)
+
+    def check() -> None:
+        if decoded:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(decode, "decode", counted)
+    monkeypatch.setattr(interrupt, "check", check)
+    asked = config(write(tmp_path / "x.parquet", *rows))
+    with pytest.raises(KeyboardInterrupt):
+        data.load(asked, 24)
+    assert 1 <= len(decoded) <= (os.cpu_count() or 1)

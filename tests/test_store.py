@@ -15,9 +15,9 @@ from sweep.data import store
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
-    store._verified.clear()
+    store.verified.clear()
     yield
-    store._verified.clear()
+    store.verified.clear()
 
 
 def keep(name: str, values: np.ndarray) -> Path:
@@ -38,7 +38,7 @@ def kept(name: str) -> np.ndarray | None:
 def test_what_was_written_is_read_memory_mapped(values: np.ndarray) -> None:
     assert kept("a") is None
     keep("a", values)
-    store._verified.clear()
+    store.verified.clear()
     found = kept("a")
     assert isinstance(found, np.memmap)
     assert found.dtype == values.dtype
@@ -56,7 +56,7 @@ def test_changes_of_what_was_read_stay_private() -> None:
 @pytest.mark.parametrize("harm", ["flip", "cut", "header", "empty"])
 def test_damaged_file_is_absent_and_removed(harm: str) -> None:
     path = keep("a", np.arange(1000))
-    store._verified.clear()
+    store.verified.clear()
     content = bytearray(path.read_bytes())
     if harm == "flip":
         content[700] ^= 1
@@ -78,35 +78,35 @@ def test_nothing_is_readable_before_all_is_written() -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert kept("a") is None
-    assert not (store._root() / "a").exists()
-    (store._root() / "a").mkdir()
-    (store._root() / "a" / "values.tmp").write_bytes(b"left by a killed process")
+    assert not (store.arrays_folder() / "a").exists()
+    (store.arrays_folder() / "a").mkdir()
+    (store.arrays_folder() / "a" / "values.tmp").write_bytes(b"left by a killed process")
     keep("a", np.arange(3))
-    assert not list((store._root() / "a").glob("*.tmp"))
+    assert not list((store.arrays_folder() / "a").glob("*.tmp"))
 
 
 def test_least_recently_used_goes_first_and_the_last_one_stays() -> None:
     for number, name in enumerate("abc"):
         keep(name, np.zeros(1000))
-        os.utime(store._root() / name, (number, number))
+        os.utime(store.arrays_folder() / name, (number, number))
     assert kept("a") is not None  # now the latest
     store.trim(20_000)
-    assert [name for name in "abc" if (store._root() / name).exists()] == ["a", "c"]
+    assert [name for name in "abc" if (store.arrays_folder() / name).exists()] == ["a", "c"]
     store.trim(0)
-    assert [name for name in "abc" if (store._root() / name).exists()] == ["a"]
+    assert [name for name in "abc" if (store.arrays_folder() / name).exists()] == ["a"]
 
 
 def test_a_group_in_use_is_not_removed_and_what_was_read_outlives_a_removal() -> None:
     keep("old", np.arange(4))
-    os.utime(store._root() / "old", (0, 0))
+    os.utime(store.arrays_folder() / "old", (0, 0))
     keep("new", np.arange(4))
     with store.group("old") as group:
         values = group.read("values")
-        os.utime(store._root() / "old", (0, 0))
+        os.utime(store.arrays_folder() / "old", (0, 0))
         store.trim(0)
-        assert (store._root() / "old").exists()
+        assert (store.arrays_folder() / "old").exists()
     store.trim(0)
-    assert not (store._root() / "old").exists()
+    assert not (store.arrays_folder() / "old").exists()
     np.testing.assert_array_equal(values, np.arange(4))
 
 
@@ -118,7 +118,7 @@ def test_full_disk_is_an_error_before_anything_is_written(monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space left"):
         keep("a", np.arange(3))
     assert kept("a") is None
-    assert not (store._root() / "a").exists()
+    assert not (store.arrays_folder() / "a").exists()
 
 
 def _fill_slowly(number: int) -> bool:

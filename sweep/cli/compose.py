@@ -25,7 +25,7 @@ from sweep import config as settings
 from sweep import interrupt
 from sweep.cli import suite
 from sweep.config import Config, DataConfig
-from sweep.data import task as data
+from sweep.data import registry
 from sweep.errors import AbsentError, UserError, unknown
 from sweep.paths import CONF
 from sweep.plan.point import Point, plan
@@ -170,12 +170,12 @@ def planned(configs: Sequence[Config]) -> list[Point | None]:
 def _require(config: DataConfig, looked: dict[tuple[str, str | None], AbsentError | None]) -> None:
     """Raise AbsentError if this data cannot be had; looked at once: that may read, or try to load, all of it."""
     key = (config.name, config.root)
-    if config.name not in data.DATASETS:
+    if config.name not in registry.DATASETS:
         return  # plan() says so
     if key not in looked:
         looked[key] = None
         try:
-            data.DATASETS[config.name].fetch(DataConfig(*key))
+            registry.open(DataConfig(*key)).fetch()
         except AbsentError as error:
             looked[key] = error
     if absent := looked[key]:

@@ -1,17 +1,24 @@
-"""The embedded tasks: characters from the fonts that matplotlib ships, and gratings. No file, no network.
+"""The embedded data sets: characters from the fonts that matplotlib ships, and gratings. No file, no network.
 
-Every image is a function of (task, split, class, number) alone, so a task is the same on every machine with the
-same library versions, and a longer split begins with the images of a shorter one.
+Every image is a function of (alphabet or gratings, split, class, number) alone, so a task is the same on every machine
+with the same library versions, and a longer split begins with the images of a shorter one.
 """
 
 import functools
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-Images = npt.NDArray[np.uint8]  # (N, 3, H, W)
+from sweep import interrupt
+from sweep.config import DataConfig
+from sweep.data.decode import resized
+from sweep.data.types import Allocate, Dataset, Images, Labels
 
 VERSION = 1  # of the rendering; it is part of every key, so a change here retrains what depends on it
 
@@ -33,34 +40,73 @@ FACES = (
 STENCIL = 96  # pixels; characters are drawn once at this size, then warped
 
 
-def characters(alphabet: str, per_class: int, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
+class Embedded(Dataset):
+    """A data set that is made in memory: it needs no file."""
+
+    @abstractmethod
+    def make(self, split: str) -> tuple[Images, Labels]:
+        """Return the images of a split, (N, 3, S, S) at their own size, and their labels (N,)."""
+
+    def read(self, size: int, allocate: Allocate) -> None:
+        for split in self.splits():
+            images, labels = self.make(split)
+            pixels, numbers = allocate(split, len(labels))
+            pixels[:], numbers[:] = resized(images, size), labels
+
+
+class Characters(Embedded):
+    """Characters of an alphabet: so many of each class to train and validate on, and so many to test on."""
+
+    def __init__(self, config: DataConfig, alphabet: str, train: int, test: int) -> None:
+        super().__init__(config)
+        self.alphabet = alphabet
+        self.per_class = {"train": train, "test": test}
+
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.alphabet)
+
+    def fingerprint(self) -> list[Any]:
+        return [VERSION, self.alphabet, *self.per_class.values()]
+
+    def similar(self, source: str) -> bool | None:
+        return True if source == "glyphs_latin" else None
+
+    def make(self, split: str) -> tuple[Images, Labels]:
+        return characters(self.alphabet, self.per_class[split], split)
+
+
+class Gratings(Embedded):
+    """Gratings, 50 of each class to train and validate on, and 50 to test on."""
+
+    def classes(self) -> tuple[str, ...]:
+        return grating_names()
+
+    def fingerprint(self) -> int:
+        return VERSION
+
+    def similar(self, source: str) -> bool | None:
+        return False if source == "glyphs_latin" else None
+
+    def make(self, split: str) -> tuple[Images, Labels]:
+        return gratings(50, split)
+
+
+def characters(alphabet: str, per_class: int, split: str) -> tuple[Images, Labels]:
     """Return images of every character, and their labels.
 
     images: (len(alphabet) * per_class, 3, 32, 32) uint8; classes in alphabet order, one after another.
     Face, colours (contrast at least 0.4 of full range), rotation (+-15 degrees), size, shear, place and noise vary.
     """
-    images = [
-        _character(char, np.random.default_rng([VERSION, ord(char), number, *split.encode()]))
-        for char in alphabet
-        for number in range(per_class)
-    ]
-    labels = np.repeat(np.arange(len(alphabet), dtype=np.int64), per_class)
-    return np.stack(images), labels
+    return _draw(_character, [ord(char) for char in alphabet], per_class, split)
 
 
-def gratings(per_class: int, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
+def gratings(per_class: int, split: str) -> tuple[Images, Labels]:
     """Return sinusoidal gratings of 5 orientations x 2 frequencies, and their labels.
 
     images: (10 * per_class, 3, 32, 32) uint8. Phase, colours, contrast and noise vary; orientation by +-12 degrees
     and frequency by +-15 %, so neighbouring classes nearly touch.
     """
-    images = [
-        _grating(kind, np.random.default_rng([VERSION, kind, number, *split.encode()]))
-        for kind in range(ORIENTATIONS * len(FREQUENCIES))
-        for number in range(per_class)
-    ]
-    labels = np.repeat(np.arange(ORIENTATIONS * len(FREQUENCIES), dtype=np.int64), per_class)
-    return np.stack(images), labels
+    return _draw(_grating, range(ORIENTATIONS * len(FREQUENCIES)), per_class, split)
 
 
 def grating_names() -> tuple[str, ...]:
@@ -72,8 +118,23 @@ def grating_names() -> tuple[str, ...]:
     )
 
 
-def _character(char: str, rng: np.random.Generator) -> Images:
-    stencil = _stencil(char, FACES[rng.integers(len(FACES))])
+def _draw(
+    draw: Callable[[int, np.random.Generator], Images],
+    kinds: Iterable[int],
+    per_class: int,
+    split: str,
+) -> tuple[Images, Labels]:
+    """Return per_class images of every kind, one kind after another, and their labels: the places of the kinds."""
+    images, labels = [], []
+    for (label, kind), number in product(enumerate(kinds), range(per_class)):
+        interrupt.check()
+        images.append(draw(kind, np.random.default_rng([VERSION, kind, number, *split.encode()])))
+        labels.append(label)
+    return np.stack(images), np.array(labels, dtype=np.int64)
+
+
+def _character(code: int, rng: np.random.Generator) -> Images:
+    stencil = stencil_of(chr(code), FACES[rng.integers(len(FACES))])
     angle = np.deg2rad(rng.uniform(-15, 15))
     scale = STENCIL / SIZE / rng.uniform(0.75, 1.05)
     shear = rng.uniform(-0.15, 0.15)
@@ -114,7 +175,8 @@ def _quantise(image: npt.NDArray[np.float64]) -> Images:
 
 
 @functools.cache
-def _stencil(char: str, face: str) -> Image.Image:
+def stencil_of(char: str, face: str) -> Image.Image:
+    """Return a character as one of FACES draws it, upright, white on black, STENCIL pixels square."""
     stencil = Image.new("L", (STENCIL, STENCIL))
     ImageDraw.Draw(stencil).text((STENCIL / 2, STENCIL / 2), char, fill=255, font=_font(face), anchor="mm")
     return stencil
@@ -122,7 +184,7 @@ def _stencil(char: str, face: str) -> Image.Image:
 
 @functools.cache
 def _font(face: str) -> ImageFont.FreeTypeFont:
-    import matplotlib
+    import matplotlib  # noqa: PLC0415  slow to import, and needed only where a character is drawn
 
     # Basic layout: the same glyph positions whether or not the optional Raqm library is installed.
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"

@@ -1,25 +1,27 @@
 """Images in parquet files, as on Hugging Face's hub: one row per image, with its encoded bytes and its label."""
 
-import functools
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.config import digest
+from sweep.config import DataConfig, digest
+from sweep.data import decode
+from sweep.data.types import Allocate, Dataset, Labels
 from sweep.errors import UserError
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 LAYOUT = "a .parquet file, or a folder of them: train-*.parquet and test-*.parquet (or validation-*.parquet)"
-BATCH = 64  # images decoded at a time
+BATCH = 64  # rows read at a time
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,58 @@ class Listing:
 
     classes: tuple[str, ...]
     files: dict[str, list[Path]]
-    labels: dict[str, npt.NDArray[np.int64]]
+    labels: dict[str, Labels]
     image: str
     fingerprint: str
 
 
-@functools.lru_cache(maxsize=8)
-def listing(root: str | None, image_column: str | None, label_column: str | None) -> Listing:
+class Parquet(Dataset):
+    """The images in one parquet file, or in a folder of them, at data.root."""
+
+    reads_files = True
+    has_columns = True
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config)
+        self.image_column = config.image_column
+        self.label_column = config.label_column
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What the files hold, looked up once; raises UserError, also for a wrong label."""
+        return list_rows(self.root, self.image_column, self.label_column)
+
+    def classes(self) -> tuple[str, ...]:
+        return self.listing.classes
+
+    def fingerprint(self) -> str:
+        return self.listing.fingerprint
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.listing.files)
+
+    def label(self) -> str | None:
+        return Path(self.root).expanduser().resolve().name.removesuffix(".parquet") if self.root else None
+
+    def read(self, size: int, allocate: Allocate) -> None:
+        bad: list[str] = []
+        for split, files in self.listing.files.items():
+            images, labels = allocate(split, len(self.listing.labels[split]))
+            labels[:] = self.listing.labels[split]
+            bad += decode.fill(images, (row for file in files for row in self._rows(file)))
+        decode.refuse_unreadable(self.root, bad)
+
+    def _rows(self, file: Path) -> Iterator[decode.Encoded]:
+        index = 0
+        with _whole(self.root, file), pq.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(BATCH, columns=[self.listing.image]):
+                values = batch.column(0)
+                for content in (values.field("bytes") if pa.types.is_struct(values.type) else values).to_pylist():
+                    yield decode.Encoded(f"{file.name} row {index}", content)
+                    index += 1
+
+
+def list_rows(root: str | None, image_column: str | None, label_column: str | None) -> Listing:
     """Return what the parquet files hold; reads their labels, no image. raises: UserError, also for a wrong label."""
     if not root:
         raise UserError(f"data.root is not set: data=parquet needs data.root=path/to/files ({LAYOUT})")
@@ -48,52 +95,43 @@ def listing(root: str | None, image_column: str | None, label_column: str | None
     image = _column(root, schemas[0], "image_column", image_column, IMAGE_COLUMNS)
     label = _column(root, schemas[0], "label_column", label_column, LABEL_COLUMNS)
     for file, schema in zip(every, schemas, strict=True):
-        differing = [
-            name
-            for name in (image, label)
-            if name not in schema.names or _kind(schema, name) != _kind(schemas[0], name)
-        ]
-        if differing:
-            raise UserError(f"data.root={root}: {file.name} and {every[0].name} differ in column {differing[0]}")
-    kind = schemas[0].field(image).type
-    if not _is_bytes(kind) and not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
-        raise UserError(f"data.root={root}: column {image} is {kind}; images are binary, or a struct with bytes")
-    kind = schemas[0].field(label).type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UserError(f"data.root={root}: column {label} is {kind}; labels are integers or strings")
-    values = {file: pq.read_table(file, columns=[label]).column(0).to_pylist() for file in every}
+        _check_same(root, (every[0], schemas[0]), (file, schema), (image, label))
+    _check_kinds(root, schemas[0], image, label)
+    classes, labels = _read_labels(root, files, _names(schemas[0], label), label)
+    base = path if path.is_dir() else path.parent
+    rows = [[str(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns] for f in every]
+    return Listing(classes, files, labels, image, digest([rows, image, label]))
+
+
+def _read_labels(
+    root: str,
+    files: dict[str, list[Path]],
+    names: list[str] | None,
+    column: str,
+) -> tuple[tuple[str, ...], dict[str, Labels]]:
+    """Return the classes, and {split: (N,) numbers into them}; every class must have an image in every split."""
+    values = {file: _column_values(root, file, column) for group in files.values() for file in group}
     if not any(values.values()):
-        raise UserError(f"data.root={root}: no rows in {', '.join(file.name for file in every[:3])}")
-    names = _names(schemas[0], label)
-    classes, place = _classes(names, values)
-    for file, column in values.items():
-        for row, value in enumerate(column):
-            if value not in place:
+        raise UserError(f"data.root={root}: no rows in {', '.join(file.name for file in [*values][:3])}")
+    classes, number_of = _classes(names, values)
+    for file, found in values.items():
+        for row, value in enumerate(found):
+            if value not in number_of:
                 allowed = (
                     f"0..{len(classes) - 1} ({classes[0]}..{classes[-1]})"
                     if names
                     else "numbers from 0 or strings, never empty"
                 )
-                raise UserError(f"data.root={root}: {file.name} row {row} has {label} {value}; labels are {allowed}")
+                raise UserError(f"data.root={root}: {file.name} row {row} has {column} {value}; labels are {allowed}")
     labels = {
-        split: np.array([place[value] for file in group for value in values[file]], dtype=np.int64)
+        split: np.array([number_of[value] for file in group for value in values[file]], dtype=np.int64)
         for split, group in files.items()
     }
     for split, numbers in labels.items():
         empty = set(range(len(classes))) - set(numbers.tolist())
         if empty:
             raise UserError(f"data.root={root}: {split} has no image of class {classes[min(empty)]}")
-    base = path if path.is_dir() else path.parent
-    rows = [[str(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns] for f in every]
-    return Listing(classes, files, labels, image, digest([rows, image, label]))
-
-
-def images(file: Path, column: str) -> Iterator[list[bytes | None]]:
-    """Yield the encoded images of a file in its order, BATCH rows at a time; None where a row has no bytes."""
-    with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(BATCH, columns=[column]):
-            values = batch.column(0)
-            yield (values.field("bytes") if pa.types.is_struct(values.type) else values).to_pylist()
+    return classes, labels
 
 
 def _files(root: str, path: Path) -> dict[str, list[Path]]:
@@ -119,13 +157,26 @@ def _files(root: str, path: Path) -> dict[str, list[Path]]:
     return {"train": named["train"]} | ({"test": held} if held else {})
 
 
-def _schema(root: str, file: Path) -> pa.Schema:
+@contextmanager
+def _whole(root: str | None, file: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into a UserError that names it."""
     try:
-        return pq.read_schema(file)
+        yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"data.root={root}: {file.name} is no whole parquet file ({' '.join(str(error).split())[:150]})"
         ) from error
+
+
+def _schema(root: str, file: Path) -> pa.Schema:
+    with _whole(root, file):
+        return pq.read_schema(file)
+
+
+def _column_values(root: str, file: Path, column: str) -> list[Any]:
+    with _whole(root, file):
+        values: list[Any] = pq.read_table(file, columns=[column]).column(0).to_pylist()
+        return values
 
 
 def _column(root: str, schema: pa.Schema, setting: str, asked: str | None, common: tuple[str, ...]) -> str:
@@ -136,8 +187,25 @@ def _column(root: str, schema: pa.Schema, setting: str, asked: str | None, commo
     raise UserError(f"data.root={root}: no column {missing}; give data.{setting}, one of {', '.join(schema.names)}")
 
 
-def _kind(schema: pa.Schema, name: str) -> pa.DataType:
-    return schema.field(name).type
+def _check_same(
+    root: str,
+    first: tuple[Path, pa.Schema],
+    other: tuple[Path, pa.Schema],
+    columns: tuple[str, ...],
+) -> None:
+    """Raise UserError unless the other file has these columns with the types of the first."""
+    for name in columns:
+        if name not in other[1].names or other[1].field(name).type != first[1].field(name).type:
+            raise UserError(f"data.root={root}: {other[0].name} and {first[0].name} differ in column {name}")
+
+
+def _check_kinds(root: str, schema: pa.Schema, image: str, label: str) -> None:
+    kind = schema.field(image).type
+    if not _is_bytes(kind) and not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
+        raise UserError(f"data.root={root}: column {image} is {kind}; images are binary, or a struct with bytes")
+    kind = schema.field(label).type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UserError(f"data.root={root}: column {label} is {kind}; labels are integers or strings")
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

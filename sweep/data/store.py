@@ -19,17 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from sweep.paths import cache_folder
+from sweep.paths import cache_folder, locked
 
 Array = npt.NDArray[Any]
-Allocate = Callable[[str, tuple[int, ...], npt.DTypeLike], Array]
+NewArray = Callable[[str, tuple[int, ...], npt.DTypeLike], Array]  # (name, shape, dtype) -> an array to be filled
 
-_verified: set[Path] = set()  # files whose bytes this process has read once and found right
-
-
-def forget() -> None:
-    """Have this process read every file's bytes again before it trusts them."""
-    _verified.clear()
+verified: set[Path] = set()  # files whose bytes this process has read once and found right
 
 
 class Group:
@@ -43,15 +38,15 @@ class Group:
         for path in self.folder.glob(f"{name}.????????.npy"):
             with suppress(OSError, EOFError, ValueError):  # cut short, or not numpy's
                 array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
-                if path in _verified or f"{_crc32(array):08x}" == path.name.split(".")[-2]:
-                    _verified.add(path)
+                if path in verified or f"{_crc32(array):08x}" == path.name.split(".")[-2]:
+                    verified.add(path)
                     os.utime(self.folder)  # least recently used goes first
                     return array
             path.unlink(missing_ok=True)
         return None
 
     @contextmanager
-    def write(self) -> Iterator[Allocate]:
+    def write(self) -> Iterator[NewArray]:
         """Give a function that makes arrays to be filled; they become readable when the block ends without an error.
 
         The function takes name, shape and dtype, and raises OSError if the disk has no room.
@@ -60,16 +55,16 @@ class Group:
         self._clean()  # whoever left a file half written is gone: the lock is ours
         made: dict[str, Array] = {}
 
-        def allocate(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-            made[name] = _allocate(self.folder / f"{name}.tmp", shape, dtype)
+        def new_array(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+            made[name] = _on_disk(self.folder / f"{name}.tmp", shape, dtype)
             return made[name]
 
         try:
-            yield allocate
+            yield new_array
             for name, array in made.items():
                 final = self.folder / f"{name}.{_crc32(array):08x}.npy"
                 (self.folder / f"{name}.tmp").replace(final)
-                _verified.add(final)
+                verified.add(final)
         finally:
             self._clean()
             with suppress(OSError):  # it is empty only if nothing could be made
@@ -83,16 +78,15 @@ class Group:
 @contextmanager
 def group(name: str) -> Iterator[Group]:
     """Hold one group: nobody else reads, fills or removes it meanwhile. Not to be entered twice by one thread."""
-    folder = _root() / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    folder = arrays_folder() / name
+    with locked(folder.parent / f"{folder.name}.lock"):
         yield Group(folder)
 
 
 def trim(max_bytes: float) -> None:
     """Remove groups, least recently used first, until the rest fits; the last one used is left, and those in use."""
     found = []
-    for folder in _root().glob("*/"):
+    for folder in arrays_folder().glob("*/"):
         with suppress(OSError):  # removed meanwhile
             found.append((folder.stat().st_mtime, sum(file.stat().st_size for file in folder.iterdir()), folder))
     total = sum(size for _, size, _ in found)
@@ -104,11 +98,12 @@ def trim(max_bytes: float) -> None:
             total -= size
 
 
-def _root() -> Path:
+def arrays_folder() -> Path:
+    """Return the folder that holds every group."""
     return cache_folder() / "arrays"
 
 
-def _allocate(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+def _on_disk(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     array: Array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     if array.size and hasattr(os, "posix_fallocate"):  # else a full disk kills the process at the first write
         with path.open("r+b") as file:

@@ -1,22 +1,27 @@
 """torchvision's data sets: downloaded with their checksums, or found where torchvision would put them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from sweep import interrupt
+from sweep.config import DataConfig
+from sweep.data.decode import square
+from sweep.data.types import Allocate, Dataset
 from sweep.errors import AbsentError
+from sweep.paths import cache_folder
 
 
 @dataclass(frozen=True)
 class Download:
     """One of torchvision's data sets.
 
-    kind: the class in torchvision.datasets. train, test: the arguments that pick a split; without test, one is held
-    out. files: what must lie below the root, for those who bring the files themselves. coarse: fine label -> coarse
-    label.
+    kind: the class in torchvision.datasets.
+    classes: the names of the classes, in label order.
+    files: what must lie below the root, for those who bring the files themselves.
+    marks: a pattern for some files below the root that are others when the images are others.
+    train, test: the arguments that pick a split; without test, one is held out.
+    coarse: fine label -> coarse label.
     """
 
     kind: str
@@ -28,54 +33,65 @@ class Download:
     coarse: tuple[int, ...] | None = None
 
 
-def fetch(name: str, download: Download, root: Path) -> None:
-    """Have the files below root; raise UserError, saying which are needed where, if they cannot be had."""
-    for split in (download.train, download.test or {}):
-        _open(name, download, root, split)
+class Downloaded(Dataset):
+    """A data set of torchvision, below data.root or the cache folder; what is not there is downloaded."""
 
+    reads_files = True
 
-@dataclass(frozen=True)
-class Images:
-    """The images of a split with their labels, in the data set's own order."""
+    def __init__(self, config: DataConfig, download: Download) -> None:
+        super().__init__(config)
+        self.download = download
+        self._arguments = {"train": download.train}
+        if download.test is not None:
+            self._arguments["test"] = download.test
 
-    whole: Any
-    coarse: tuple[int, ...] | None
+    def classes(self) -> tuple[str, ...]:
+        return self.download.classes
 
-    def __len__(self) -> int:
-        return len(self.whole)
+    def fingerprint(self) -> list[str]:
+        return ["torchvision", self.name]
 
-    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
-        for number in range(len(self.whole)):
-            image, label = self.whole[number]
-            yield image, self.coarse[label] if self.coarse else int(label)
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._arguments)
 
+    def files(self) -> list[list[Any]]:
+        found = sorted(self._folder().glob(self.download.marks))
+        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in found]
 
-def images(name: str, download: Download, root: Path, split: dict[str, Any]) -> Images:
-    """Return every image of a split; the files must be there or to be had."""
-    return Images(_open(name, download, root, split), download.coarse)
+    def fetch(self) -> None:
+        for arguments in self._arguments.values():
+            self._open(arguments)
 
+    def read(self, size: int, allocate: Allocate) -> None:
+        coarse = self.download.coarse
+        for split, arguments in self._arguments.items():
+            whole = self._open(arguments)
+            images, labels = allocate(split, len(whole))
+            for index in range(len(whole)):
+                interrupt.check()
+                image, label = whole[index]
+                images[index], labels[index] = square(image, size), coarse[label] if coarse else int(label)
 
-def probe(download: Download, root: Path) -> list[Any]:
-    """Return what changes when other files are put below root: names, sizes and times of some that tell."""
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(root.glob(download.marks))]
+    def _folder(self) -> Path:
+        return Path(self.root).expanduser() if self.root else cache_folder() / "data"
 
+    def _open(self, arguments: dict[str, Any]) -> Any:
+        """Return torchvision's own object for a split; download it if it is not there, or not whole."""
+        from torchvision import datasets  # noqa: PLC0415  it imports torch, and plans are made without
 
-def _open(name: str, download: Download, root: Path, split: dict[str, Any]) -> Any:
-    from torchvision import datasets
-
-    kind = getattr(datasets, download.kind)
-    try:
-        return kind(root, **split, download=False)
-    except (RuntimeError, FileNotFoundError):  # not there, or not whole
-        pass
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return kind(root, **split, download=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise AbsentError(
-            f"data={name}: not in {root} and cannot be downloaded ({' '.join(str(error).split())}); put "
-            f"{download.files} into {root}, or set data.root to the folder that has them"
-        ) from error
+        kind, folder = getattr(datasets, self.download.kind), self._folder()
+        try:
+            return kind(folder, **arguments, download=False)
+        except (RuntimeError, FileNotFoundError):  # not there, or not whole
+            pass
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return kind(folder, **arguments, download=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise AbsentError(
+                f"data={self.name}: not in {folder} and cannot be downloaded ({' '.join(str(error).split())}); put "
+                f"{self.download.files} into {folder}, or set data.root to the folder that has them"
+            ) from error
 
 
 def _numbers(count: int) -> tuple[str, ...]:

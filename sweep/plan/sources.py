@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sweep.config import DataConfig, ModelConfig, SourceConfig, digest
-from sweep.data import glyphs
+from sweep.data import glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
 from sweep.models import build as models
@@ -82,7 +82,7 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
         return
     shared = sorted({*kept} & {*wanted})
     if shared:
-        names = data.DATASETS[own.name].classes(own)
+        names = registry.open(own).classes()
         raise UserError(
             f"source.data={own.name}: shares the classes {', '.join(names[each] for each in shared[:5])} with the task "
             "and would learn images that the task is validated on; give data.classes and source.data.classes without "

@@ -17,7 +17,6 @@ from typing import Any
 
 from sweep.plan.facts import RESULTS_VERSION, Facts
 
-
 OLD_NAMES = {"block": "matched_group", "prefix": "feed"}  # of columns, in version 0.1
 
 

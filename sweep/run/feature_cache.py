@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweep.data import store
-from sweep.data.task import Split
+from sweep.data.types import Split
 from sweep.models.frozen import Network
 
 BATCH = 256  # images; large enough for the matrix units, small enough for the activations of a 224-pixel ResNet

@@ -12,7 +12,7 @@ import torch
 
 from sweep.config import Augment, BatchNorm, Precision, digest
 from sweep.data import task as data
-from sweep.data.task import Labels, Split, Task
+from sweep.data.types import Labels, Split, Task
 from sweep.plan.point import Point
 from sweep.run import feature_cache, measure
 from sweep.run.session import Session

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 
 from sweep.config import Config
+from sweep.data import registry
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models.frozen import Network
@@ -51,7 +52,7 @@ def fetch(points: Sequence[Point], session: Session) -> None:
     for point in points:
         config = point.config.data
         if (config.name, config.root) not in fetched:
-            data.DATASETS[config.name].fetch(config)
+            registry.open(config).fetch()
             fetched.add((config.name, config.root))
         if repr(config) not in read:
             found = session.task(config, point.facts.image_size, point.config.cache.max_gb)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sweep.config import Transform
 from sweep.data import task as data
-from sweep.data.task import Split, Task
+from sweep.data.types import Images, Labels, Split, Task
 from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.stats import distances as similarity
@@ -66,11 +66,11 @@ class Reference:
             ]
         return self._ends[count]
 
-    def _primary(self, depth: int, features: Floats, labels: data.Labels) -> Estimate:
+    def _primary(self, depth: int, features: Floats, labels: Labels) -> Estimate:
         return similarity.distances(self.features[depth], features, self.labels, labels, only=(PRIMARY,))[PRIMARY]
 
 
-def encode(network: Network, images: data.Images) -> list[Floats]:
+def encode(network: Network, images: Images) -> list[Floats]:
     """Return pooled features (N, D) of uint8 images (N, 3, S, S) after every frozen block."""
     with torch.no_grad():
         batches = [
@@ -118,7 +118,7 @@ def evenly(count: int) -> Tensor:
     return torch.linspace(0, count - 1, min(count, IMAGES)).long()
 
 
-def feature_scores(features: Floats, labels: data.Labels, head: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+def feature_scores(features: Floats, labels: Labels, head: Mapping[str, Tensor] | None = None) -> dict[str, float]:
     """Return the scores of features (N, D) for labels (N,), with the source's classifier if it takes D features."""
     probabilities = None
     if head is not None and head["weight"].shape[1] == features.shape[1]:

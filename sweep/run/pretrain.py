@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from sweep.config import BatchNorm, Unit
+from sweep.data import registry
 from sweep.data import task as data
-from sweep.data.task import Split, Task
+from sweep.data.types import Split, Task
 from sweep.errors import UserError
 from sweep.models import build
 from sweep.models.frozen import Network, Normalize
@@ -44,7 +45,7 @@ def load(source: Source, device: torch.device, read: Callable[[], Task]) -> Weig
                 return _read(source, file)
             except SafetensorError as error:
                 tqdm.write(f"{file} is damaged ({error}); training it anew")
-        data.DATASETS[source.config.data.name].fetch(source.config.data)
+        registry.open(source.config.data).fetch()
         _train(source, device, read(), file)
         return _read(source, file)
 

@@ -11,7 +11,7 @@ import torch
 
 from sweep.config import Above, DataConfig, Normalization, Which, frozen_blocks
 from sweep.data import task as data
-from sweep.data.task import Task
+from sweep.data.types import Task
 from sweep.errors import UserError
 from sweep.models import build, weights
 from sweep.models.build import State
@@ -53,8 +53,6 @@ class Session:
 
     def task(self, config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
         """Return the task; see data.load(). Its points share it, or the error that was found in it."""
-        loose = {"label": None, "matched_group": None, "case": None, "per_class": None, "limit_train": None}
-        key = (image_size, repr(sorted((vars(config) | loose).items())))
 
         def load() -> Task | UserError:
             try:
@@ -62,7 +60,7 @@ class Session:
             except UserError as error:
                 return error
 
-        found = _remembered(self._tasks, key, load, keep=2)  # images take memory
+        found = _remembered(self._tasks, data.loaded_key(config, image_size), load, keep=2)  # images take memory
         if isinstance(found, UserError):
             raise found
         return found

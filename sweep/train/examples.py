@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sweep import interrupt
-from sweep.data.task import Labels
+from sweep.data.types import Labels
 from sweep.models.frozen import channels_last
 
 DEVICE_SHARE = 0.3  # of a GPU's free memory that one split may take; a larger one is streamed

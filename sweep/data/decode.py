@@ -1,0 +1,112 @@
+"""One image, whatever its kind, as (3, S, S) uint8; many of them on all cores; the unreadable ones by name."""
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sweep import interrupt
+from sweep.data.types import Images
+from sweep.errors import UserError
+
+# How a file may be called, and the format that promises. PIL is asked to open these formats and no other: some of the
+# rest start a program of their own, as PostScript starts Ghostscript, whatever the file is called.
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".ppm": "PPM",
+    ".bmp": "BMP",
+    ".pgm": "PPM",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+EXTENSIONS = tuple(FORMATS)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises for broken files
+
+# Images per core that are handed to the threads at once: enough to keep them busy, and few in memory.
+AHEAD = 64
+
+
+class Encoded(NamedTuple):
+    """An image that is not decoded yet."""
+
+    name: str  # by which the user finds it
+    content: Path | bytes | None  # its file, or its bytes; None if it has none
+
+
+def fill(images: Images, encoded: Iterable[Encoded]) -> list[str]:
+    """Decode images into an array (N, 3, S, S), in order, on all cores; return the unreadable ones as "name (why)".
+
+    raises: KeyboardInterrupt, within an image per thread, if the process was asked to stop.
+    """
+    bad: list[str] = []
+
+    def decode_one(numbered: tuple[int, Encoded]) -> None:
+        index, image = numbered
+        interrupt.check()
+        try:
+            images[index] = decode(image.content, images.shape[-1])
+        except UNREADABLE as error:
+            why = re.sub(r" <_io.BytesIO.*>", "", " ".join(str(error).split()))
+            bad.append(f"{image.name} ({why})")
+
+    cores = os.cpu_count() or 1
+    numbered = enumerate(encoded)
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:  # PIL releases the lock while it decodes
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors
+        while some := list(islice(numbered, AHEAD * cores)):
+            list(pool.map(decode_one, some))
+    return bad
+
+
+def refuse_unreadable(root: str | None, bad: list[str]) -> None:
+    """Raise UserError if there are unreadable images; it names the first five."""
+    if bad:
+        shown = "; ".join(sorted(bad)[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise UserError(f"data.root={root}: {len(bad)} unreadable image(s), repair or remove them: {shown}")
+
+
+def decode(content: Path | bytes | None, size: int) -> Images:
+    """Return the image in a file or in bytes as (3, size, size), turned as its EXIF says.
+
+    raises: one of UNREADABLE if it is none of FORMATS, or damaged.
+    """
+    if content is None:
+        raise ValueError("no bytes in this row")
+    opened = io.BytesIO(content) if isinstance(content, bytes) else content
+    with Image.open(opened, formats=sorted(set(FORMATS.values()))) as file:
+        return square(ImageOps.exif_transpose(file), size)
+
+
+def square(image: Image.Image, size: int) -> Images:
+    """Return the image as (3, size, size): shorter side scaled to size, centre kept, white behind alpha."""
+    if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
+        wide = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def resized(images: Images, size: int) -> Images:
+    """Return square images (N, 3, S, S) at another size, (N, 3, size, size)."""
+    if images.shape[-1] == size:
+        return images
+    scaled = [
+        Image.fromarray(image.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BICUBIC) for image in images
+    ]
+    return np.stack([np.asarray(image).transpose(2, 0, 1) for image in scaled])

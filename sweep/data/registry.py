@@ -1,0 +1,49 @@
+"""DATASETS, the table of all data sets: one line here, and a class where none of the others fits, adds one."""
+
+import functools
+from collections.abc import Callable
+
+from sweep.config import DataConfig
+from sweep.data import glyphs
+from sweep.data.folder import ImageFolder
+from sweep.data.glyphs import Characters, Gratings
+from sweep.data.handwriting import Handwriting
+from sweep.data.parquet import Parquet
+from sweep.data.torchvision import DOWNLOADS, Downloaded
+from sweep.data.types import Dataset
+from sweep.errors import unknown
+
+# data.name -> what opens it
+DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
+    "glyphs_latin": functools.partial(Characters, alphabet=glyphs.LATIN, train=250, test=40),
+    "glyphs_digits": functools.partial(Characters, alphabet=glyphs.DIGITS, train=50, test=50),
+    "glyphs_greek_cyrillic": functools.partial(Characters, alphabet=glyphs.GREEK_CYRILLIC, train=25, test=20),
+    "glyphs_mixed": functools.partial(Characters, alphabet=glyphs.DIGITS + glyphs.GREEK_CYRILLIC, train=25, test=20),
+    "textures": Gratings,
+    "digits": Handwriting,
+    **{name: functools.partial(Downloaded, download=download) for name, download in DOWNLOADS.items()},
+    "parquet": Parquet,
+    "image_folder": ImageFolder,
+}
+
+
+def open(config: DataConfig) -> Dataset:
+    """Return the data set that a task is made of; raise UserError if there is none of this name.
+
+    The same name, root and columns give the same object, which looks at its files once: within a process, files are
+    taken to stay as they are. forget() ends that.
+    """
+    if config.name not in DATASETS:
+        raise unknown("data.name", config.name, DATASETS)
+    return _opened(config.name, config.root, config.image_column, config.label_column)
+
+
+def forget() -> None:
+    """Forget every data set that was opened, so that files are looked at anew."""
+    _opened.cache_clear()
+
+
+@functools.lru_cache(maxsize=16)  # a listing of a million files is large
+def _opened(name: str, root: str | None, image_column: str | None, label_column: str | None) -> Dataset:
+    config = DataConfig(name, root=root, image_column=image_column, label_column=label_column)
+    return DATASETS[name](config)

@@ -1,0 +1,100 @@
+"""What the data package hands out and what a data set must answer. Plain numpy; nothing here needs torch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.config import DataConfig
+
+Images = npt.NDArray[np.uint8]  # (N, 3, S, S)
+Labels = npt.NDArray[np.int64]  # (N,)
+
+# allocate(split, count) -> (images (count, 3, S, S) uint8, labels (count,) int64), to be filled
+Allocate = Callable[[str, int], tuple[Images, Labels]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some rows of an array of images, which may be a memory map larger than the memory: take what is needed."""
+
+    pool: Images  # (M, 3, S, S) uint8
+    rows: Labels  # which images of the pool
+    labels: Labels  # of these rows
+
+    @property
+    def images(self) -> Images:
+        """Return a copy of the images (N, 3, S, S)."""
+        return self.pool[self.rows]
+
+    def take(self, index: Labels) -> "Split":
+        """Return the part of this split at these positions, in their order."""
+        return Split(self.pool, self.rows[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A target data set with its three splits; validation and test are the same for every member."""
+
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+
+
+class Dataset(ABC):
+    """A set of labelled images, opened: it answers every question but read() before any image is read.
+
+    It is made of the settings that say which data set it is and where its files lie (name, root, columns); what a task
+    makes of it (classes, splits, transform) is no concern of it. It may keep what it learned of its files, never an
+    image.
+    """
+
+    reads_files = False  # whether data.root means something
+    has_columns = False  # whether data.image_column and data.label_column mean something
+
+    def __init__(self, config: DataConfig) -> None:
+        self.name = config.name
+        self.root = config.root
+
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes, in label order; raise UserError if the files cannot be a data set."""
+
+    @abstractmethod
+    def fingerprint(self) -> Any:
+        """Return a JSON value that changes when the images do. It is the same wherever the files lie."""
+
+    @abstractmethod
+    def read(self, size: int, allocate: Allocate) -> None:
+        """Decode the images of every split, (3, size, size) each, into arrays that are asked for with allocate().
+
+        raises: UserError that names the images that cannot be read; KeyboardInterrupt, within an image, if the process
+        was asked to stop.
+        """
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits that read() fills; "test" is only there if the data has one of its own."""
+        return ("train", "test")
+
+    def files(self) -> Any:
+        """Return a JSON value that changes with the files that are there, where fingerprint() goes by the name alone.
+
+        It decides whether decoded images are used again, not what a task is called.
+        """
+        return None
+
+    def fetch(self) -> None:
+        """Make sure that the files are on this machine; raise AbsentError if they cannot be had."""
+        return
+
+    def label(self) -> str | None:
+        """Return the name in tables that the files give, such as their folder's; None if the data set's name is it."""
+        return None
+
+    def similar(self, source: str) -> bool | None:
+        """Return whether this data set is similar to what the source was trained on; None if that is not known."""
+        return None
