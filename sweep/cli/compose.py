@@ -60,7 +60,7 @@ def expand(
         group, _, option = pair.partition("=")
         named = master[group].name == options.partition(",")[0] and f"{group}.name" not in values
         if named and group not in values and master.hydra.runtime.choices.get(group) == option:
-            values[group] = [option]
+            values = {group: [option], **values}  # what is not said varies slowest
         if option in values.get(group, []):
             place = values[group].index(option)
             values[group][place : place + 1] = options.split(",")
