@@ -20,10 +20,16 @@ _KEPT = "what is finished is kept; the same command goes on from there"
 
 
 class _State:
-    """What has happened to this process. came: the first signal. waiting: how many waiting() blocks are open."""
+    """What has happened to this process.
+
+    came: the first signal.
+    waiting: how many waiting() blocks are open.
+    full: whether errors show their traceback.
+    """
 
     came: int | None = None
     waiting: int = 0
+    full: bool = False
 
 
 def install() -> None:
@@ -70,25 +76,35 @@ def command() -> Iterator[None]:
     number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of it.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    full = os.environ.get("HYDRA_FULL_ERROR")
+    _State.full = bool(os.environ.get("HYDRA_FULL_ERROR"))
     install()
     try:
-        check()
-        yield
-        check()
+        with one_line():
+            check()
+            yield
+            check()
     except BaseException as error:
-        if _State.came is not None or isinstance(error, KeyboardInterrupt):
-            number = _State.came or signal.SIGINT
-            print(f"\n{_verb(number)}: {_KEPT}", file=sys.stderr)
-            sys.exit(128 + number)
-        if isinstance(error, UserError) and not full:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        raise
+        if _State.came is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        number = _State.came or signal.SIGINT
+        print(f"\n{_verb(number)}: {_KEPT}", file=sys.stderr)
+        sys.exit(128 + number)
     finally:
         _State.came = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the process, with one line, where a UserError leaves this block: before a library adds words of its own."""
+    try:
+        yield
+    except UserError as error:
+        if _State.full or _State.came is not None:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

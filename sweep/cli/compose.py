@@ -10,16 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import yaml
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
 
 from sweep import config as settings
 from sweep import interrupt
@@ -230,13 +228,24 @@ def translated() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     try:
         yield
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except Exception as error:
+        if isinstance(error, UserError) or not _of_hydra(error):
+            raise
         raise UserError(_one_line(error)) from error
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _of_hydra(error: Exception) -> bool:
+    """Return whether Hydra, or what it is made of, raised this."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    modules = [type(error).__module__, frame.tb_frame.f_globals.get("__name__", "") if frame else ""]
+    return any(name.partition(".")[0] in ("hydra", "omegaconf", "yaml", "antlr4") for name in modules)
 
 
 # What Hydra and OmegaConf say, and what a user is told instead: {name} stands for the pattern's groups.

@@ -34,7 +34,12 @@ def main() -> None:
 
 
 def single(cfg: DictConfig) -> None:
-    """Train what one point still owes, and print its result; SystemExit with code 1 says that it is missing."""
+    """Train what one point still owes, and print its result; SystemExit says how it ended, if not well."""
+    with interrupt.one_line(), compose.translated():
+        _run(cfg)
+
+
+def _run(cfg: DictConfig) -> None:
     if HydraConfig.get().mode is RunMode.MULTIRUN:  # a sweeper of another make launches this
         raise UserError(f"hydra/sweeper={HydraConfig.get().runtime.choices['hydra/sweeper']}: {SWEEPER}")
     (point,) = compose.planned([compose.to_config(cfg)])
