@@ -1,6 +1,8 @@
 import dataclasses
+import html
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
-from sweep.config import StudyConfig
+from sweep.config import Reference, StudyConfig
 from sweep.plan.facts import Facts
-from sweep.report import record, table
+from sweep.report import content, figures, record, table
 from sweep.report import render as report
+from sweep.report.__main__ import main
 from sweep.report.record import Record
 from sweep.report.table import Entry
 
@@ -140,7 +144,7 @@ def test_what_is_missing_or_failed_is_listed_and_no_verdict_drawn(tmp_path: Path
     rows = pd.read_csv(tmp_path / "table.csv")
     assert rows["status"].value_counts().to_dict() == {"ok": 66, "failed": 2, "missing": 1}
     with pytest.raises(SystemExit) as stopped:
-        report.main([str(tmp_path)])
+        main([str(tmp_path)])
     assert stopped.value.code == 1
 
 
@@ -291,18 +295,104 @@ def test_setting_names_what_is_not_as_usual(tmp_path: Path) -> None:
     assert "- augment: flip\n" in text
 
 
-def test_every_record_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_sweep(tmp_path)
-    read: list[tuple[Path, int]] = []
-    original = record.read_members
+def test_every_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = write_sweep(tmp_path)
+    for seed in (0, 1):
+        (record.job_folder(tmp_path, points[0].job) / f"seed-{seed}.json").unlink()
+    record.write_failure(record.job_folder(tmp_path, points[0].job), "why", "")
+    read: list[Path] = []
+    original = Path.read_text
 
-    def noted(folder: Path, seed: int) -> list[Record] | None:
-        read.append((folder, seed))
-        return original(folder, seed)
+    def noted(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        if path.is_relative_to(tmp_path):
+            read.append(path)
+        return original(path, encoding, errors)
 
-    monkeypatch.setattr(record, "read_members", noted)
+    monkeypatch.setattr(Path, "read_text", noted)
     report.build(tmp_path)
-    assert len(read) == len(set(read)) == 36
+    names = [path.name for path in read]
+    assert len(read) == len(set(read))
+    assert (names.count("sweep.json"), names.count("failure.json")) == (1, 1)
+    assert {path for path in read if path.exists()} == {
+        path for path in tmp_path.rglob("*.json") if path.name != "verdict.json"
+    }
+
+
+def test_names_of_users_cannot_become_html_links_or_cells(tmp_path: Path) -> None:
+    evil = "a|b <script>x</script> [y](javascript:z) [q]: r\n# s `t` &lt;"
+    points = write_sweep(tmp_path)
+    renamed = with_facts(points, lambda each: {"task": evil if each.task == "digits" else each.task, "source": evil})
+    record.write_failure(record.job_folder(tmp_path, points[0].job), f"failed: {evil}", "")
+    for seed in (0, 1):
+        (record.job_folder(tmp_path, points[0].job) / f"seed-{seed}.json").unlink()
+    study = StudyConfig(note=evil.replace("\n", " "), reference=[Reference(evil, [0.1], [1.0])], allow_missing=True)
+    varied = [dataclasses.replace(point, varied={"key": f"{evil}{point.facts.pretrained}"}) for point in renamed]
+    for made in (renamed, varied):
+        report.build(tmp_path, made, study)
+        text = (tmp_path / "report.md").read_text()
+        assert "javascript" in text
+        assert not re.search(r"<script|\]\(javascript|\]: r|^# s|`t`|&lt;", text, re.MULTILINE)
+        tables = [
+            list(lines) for is_row, lines in itertools.groupby(text.splitlines(), lambda x: x[:1] == "|") if is_row
+        ]
+        assert len(tables) > 2
+        for lines in tables:
+            assert len({line.count("|") for line in lines}) == 1
+
+
+def test_plain_text_shows_what_was_given() -> None:
+    for given in ("a|b", "<b>", "[x](y)", "[x][y]", "&amp; &#60; & so", "$x^$", "`c`", "a\\|b"):
+        assert html.unescape(report.plain(given)) == given
+    assert report.plain("one\ntwo\u2028three") == "one two three"
+    for usual in (
+        "glyphs_digits",
+        "82.6 ± 4.9",
+        "90.1*",
+        "+2 blocks [+0, +2], more",
+        '{"torch": "2"}',
+        "data [200], it's",
+    ):
+        assert report.plain(usual) == usual
+
+
+@pytest.mark.parametrize("name", ["$x^$", "$a_$b$"])
+def test_signs_of_mathematics_in_names_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    points = write_sweep(tmp_path)
+    renamed = with_facts(points, lambda each: {"task": name if each.task == "digits" else each.task, "case": name})
+    varied = [dataclasses.replace(point, varied={"key": f"{name}{point.facts.pretrained}"}) for point in renamed]
+    edit(tmp_path, points, lambda member: member.scores.update(knn=member.facts.freeze_depth))
+    report.build(tmp_path, renamed, StudyConfig())
+    report.build(tmp_path, varied, StudyConfig())
+    said = content.gather("x", table.read(tmp_path, varied), varied, StudyConfig())
+    for section in said.sections:
+        texts = [each for each in figures.draw(section.variant).findobj(Text) if isinstance(each, Text)]
+        named = [each for each in texts if name in each.get_text()]
+        assert len(named) >= 2, "the variant and the task"
+        assert not any(each.get_parse_math() for each in named)
+
+
+def test_what_version_0_1_left_is_read(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    made = report.build(tmp_path)
+    kept = {name: (tmp_path / name).read_bytes() for name in ("table.csv", "summary.csv", "verdict.json", "report.md")}
+    manifest = json.loads((tmp_path / "sweep.json").read_text())
+    for point in manifest["points"]:
+        common = point.pop("facts")
+        point["common"] = {"block" if key == "matched_group" else key: value for key, value in common.items()}
+    (tmp_path / "sweep.json").write_text(json.dumps(manifest))
+    for point in points:
+        for seed in point.seeds:
+            path = record.job_folder(tmp_path, point.job) / f"seed-{seed}.json"
+            file = json.loads(path.read_text())
+            file["members"] = [
+                {"block" if key == "matched_group" else key: value for key, value in row.items()}
+                for row in file["members"]
+            ]
+            path.write_text(json.dumps(file))
+    assert '"block": null' in path.read_text()
+    assert report.build(tmp_path).text == made.text
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
+    assert "matched_group" in kept["table.csv"].decode().splitlines()[0].split(",")
 
 
 def test_report_command_works_without_torch(tmp_path: Path) -> None:
@@ -316,21 +406,33 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-from sweep.report import render as report
-report.main(sys.argv[1:])
+from sweep.report.__main__ import main
+main(sys.argv[1:])
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "The rule of thumb" in done.stdout
 
 
-@pytest.mark.parametrize("content", [None, "{}", '{"points": []}', "{"])
+@pytest.mark.parametrize("manifest", [None, "{}", '{"points": []}', "{"])
 def test_folder_without_a_sweep_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str | None
 ) -> None:
-    if content is not None:
-        (tmp_path / "sweep.json").write_text(content)
+    if manifest is not None:
+        (tmp_path / "sweep.json").write_text(manifest)
     with pytest.raises(SystemExit) as stopped:
-        report.main([str(tmp_path)])
+        main([str(tmp_path)])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no sweep.json there")
+
+
+def test_manifest_of_another_version_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(tmp_path)
+    path = tmp_path / "sweep.json"
+    path.write_text(path.read_text().replace('"unit"', '"units"'))
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path)])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: not a manifest of this version")
+    assert "'units'" in line

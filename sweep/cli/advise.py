@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from sweep import interrupt
+from sweep import interrupt, paths
 from sweep.cli import compose
 from sweep.config import Which
 from sweep.errors import UserError
@@ -27,7 +27,7 @@ from sweep.report import record, table
 from sweep.run import job as run
 from sweep.run.job import Point
 from sweep.stats import rule as verdict
-from sweep.stats.tests import Floats
+from sweep.stats.types import MARGIN, Floats
 
 HELP = """\
 python -m sweep.advise [budget_minutes=10] [settings of python -m sweep]
@@ -91,7 +91,7 @@ def advise(arguments: Sequence[str]) -> str:
     if not arms:
         raise UserError(f"no depth could be trained; {root} has the errors")
     made = Advice.of(arms, scores, first)
-    record.write_text(root / "advice.json", json.dumps(made.as_dict(), indent=1))
+    paths.write_text(root / "advice.json", json.dumps(made.as_dict(), indent=1))
     return made.text(overrides, notes, first)
 
 
@@ -217,7 +217,7 @@ def halve(
     return found, notes
 
 
-def recommend(arms: Sequence[Arm], margin: float = verdict.MARGIN) -> tuple[int, int, int]:
+def recommend(arms: Sequence[Arm], margin: float = MARGIN) -> tuple[int, int, int]:
     """Return the deepest depth that loses at most the margin on validation, and its 95 % interval, as three depths.
 
     arms: ascending depths, the same epochs. Seeds are drawn again, and then the validation images, of every depth

@@ -1,6 +1,27 @@
-"""`python -m sweep.report`."""
+"""`python -m sweep.report outputs/<name>`: table, summary, figures and verdict again, from the records alone."""
 
-from sweep.report.render import main
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweep import interrupt
+from sweep.report import render
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 0, 1 where results are missing, 2 for bad input, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep.report",
+        description="Make table, summary, figures and verdict again from the records of a multirun.",
+    )
+    parser.add_argument("folder", type=Path, help="outputs/<name>")
+    folder = parser.parse_args(arguments).folder
+    with interrupt.command():
+        report = render.build(folder)
+        print(report.text)
+    sys.exit(1 if report.missing else 0)
+
 
 if __name__ == "__main__":
     main()

@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from sweep import __version__, interrupt
+from sweep import __version__, interrupt, paths
 from sweep import config as settings
 from sweep.config import Config
 from sweep.data import task as data
@@ -190,7 +190,7 @@ def run_point(point: Point, root: Path) -> Outcome:
     with FileLock(folder / ".lock"):
         owed = point.config.seed_list if point.config.force else point.missing_seeds(root)
         record.clear_failure(folder)
-        record.write_text(folder / "config.yaml", _yaml(point.config))
+        paths.write_text(folder / "config.yaml", _yaml(point.config))
         try:
             with interrupt.heeded():
                 for seed, members in _train_seeds(point, owed, _sibling_depths(root, point)):
