@@ -1,4 +1,4 @@
-"""Features of a frozen network for similarity.py: how far a task lies from the source, how well a depth suits it."""
+"""Features of a frozen network for the statistics: how far a task lies from the source, how well a depth suits it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
