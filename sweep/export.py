@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sweep import paths
 from sweep.data import task as data
 from sweep.data.decode import square
 from sweep.errors import UserError
@@ -59,7 +60,7 @@ def load(path: str | Path) -> Classifier:
     from safetensors.torch import load_file
 
     folder = Path(path)
-    facts = record.read_json(folder / "model.json")
+    facts = paths.read_json(folder / "model.json")
     if facts is None or facts.get("format") != FORMAT:
         raise UserError(f"{folder}: holds no model.json of format {FORMAT}; give a folder written by export=best")
     weights = folder / "model.safetensors"
@@ -144,6 +145,6 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
     folder = folder / plain(point.facts.task)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").unlink(missing_ok=True)  # so that it never describes other weights
-    record.write_bytes(folder / "model.safetensors", content)
-    record.write_text(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    paths.write_bytes(folder / "model.safetensors", content)
+    paths.write_text(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return folder

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from sweep.stats import rule as verdict
-from sweep.stats.rule import CASES, TaskScores
+from sweep.stats.rule import kept_depth
+from sweep.stats.types import ALPHA, CASES, Evidence, TaskEvidence
+from sweep.stats.verdict import decide
 
 DEPTHS = np.arange(6)  # of five blocks, as ResNet-18 by stage
 
@@ -40,25 +41,25 @@ class Scenario:
     holes: float = 0.0  # share of cells without a result
     similarity: bool = False  # measured on every task: a second primary test
 
-    def table(self, rng: np.random.Generator) -> dict[str, TaskScores]:
+    def table(self, rng: np.random.Generator) -> dict[str, TaskEvidence]:
         """Draw one table."""
         tasks = {}
-        for place, case in enumerate(CASES):
+        for index, case in enumerate(CASES):
             for number in range(self.each):
-                peak = 2.5 + self.shift * (place - 1) + self.task_noise * rng.standard_normal()
+                peak = 2.5 + self.shift * (index - 1) + self.task_noise * rng.standard_normal()
                 curve = 70 - self.slope * np.abs(DEPTHS - np.clip(peak, 0, 5))
                 curve += self.task_noise / 4 * rng.standard_normal(6) * bool(self.slope)
                 noise = rng.standard_normal((6, self.seeds)) + rng.standard_normal((1, self.seeds))
                 accuracy = (curve[:, None] + self.seed_noise / np.sqrt(2) * noise) / 100
                 accuracy[rng.random(accuracy.shape) < self.holes] = np.nan
-                similar = float(rng.standard_normal() - place) if self.similarity else None
-                tasks[f"{case} {number}"] = TaskScores(case, DEPTHS, accuracy, n_blocks=5, similarity=similar)
+                similar = float(rng.standard_normal() - index) if self.similarity else None
+                tasks[f"{case} {number}"] = TaskEvidence(case, DEPTHS, accuracy, n_blocks=5, similarity=similar)
         return tasks
 
     def judge(self, count: int, seed: int, allow_missing: bool = False) -> Counter[str]:
         """Return how often each answer was given on `count` tables."""
         rng = np.random.default_rng(seed)
-        return Counter(verdict.judge(self.table(rng), allow_missing=allow_missing).decision for _ in range(count))
+        return Counter(decide(Evidence(self.table(rng), allow_missing=allow_missing)).decision for _ in range(count))
 
 
 NULLS = (
@@ -78,20 +79,20 @@ HOLED = Scenario("no order, 2 % of the cells missing (NaN)", holes=0.02)
 
 
 def computed_power(scenario: Scenario, seed: int = 0, draws: int = 4000) -> float:
-    """Return the power that the normal approximation promises the Jonckheere-Terpstra test at verdict.ALPHA.
+    """Return the power that the normal approximation promises the Jonckheere-Terpstra test at ALPHA.
 
     Mean and variance of J come from the distribution of one task's kept depth in each case (drawn once, apart from the
-    judged tables), its null variance from the mixture of the cases: no permutation, no judge().
+    judged tables), its null variance from the mixture of the cases: no permutation, no decide().
     """
     rng = np.random.default_rng(seed)
     counts = np.zeros((3, 6))
     while counts.sum() < 3 * draws:
         for each in scenario.table(rng).values():
-            counts[CASES.index(each.case), verdict.kept_depth(DEPTHS, each.accuracy.mean(axis=1))] += 1
+            counts[CASES.index(each.case), kept_depth(DEPTHS, each.curve)] += 1
     masses = counts / counts.sum(axis=1, keepdims=True)
     mean, deviation = _moments(masses, scenario.each)
     null_mean, null_deviation = _moments(np.tile(masses.mean(axis=0), (3, 1)), scenario.each)
-    needed = null_mean + stats.norm.isf(verdict.ALPHA) * null_deviation
+    needed = null_mean + stats.norm.isf(ALPHA) * null_deviation
     return float(stats.norm.sf((needed - mean) / deviation))
 
 
@@ -129,7 +130,7 @@ def coverage(scenario: Scenario, count: int, seed: int) -> float:
     true = np.mean(gains[CASES[-1]]) - np.mean(gains[CASES[0]])
     inside = 0
     for _ in range(count):
-        low, high = verdict.judge(scenario.table(rng)).effect_points_interval or (np.nan, np.nan)
+        low, high = decide(Evidence(scenario.table(rng))).effect_points_interval or (np.nan, np.nan)
         inside += bool(low <= true <= high)
     return inside / count
 
@@ -160,7 +161,7 @@ def document(count: int, fewer: int) -> str:
 Made by `python tests/calibration.py`; the numbers are its output. Every table is simulated: accuracies per task, depth
 and seed, from a curve that peaks at a depth which varies over tasks (SD 1 block), loses 2 points per block off it, and
 has noise over seeds (SD 1 point, half of its variance shared by the depths of a seed). Unless named otherwise: 4 tasks
-per case, 3 seeds, 6 depths. `judge()` sees what the report sees. Share of tables with each answer:
+per case, 3 seeds, 6 depths. `decide()` sees what the report sees. Share of tables with each answer:
 
 {chr(10).join(lines)}
 

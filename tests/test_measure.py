@@ -14,7 +14,7 @@ from sweep.report import record, table
 from sweep.run import measure
 from sweep.run.job import run_point
 from sweep.run.session import Session
-from sweep.stats import distances as similarity
+from sweep.stats import transfer
 from sweep.train.examples import Examples
 
 Tiny = Callable[..., Config]
@@ -33,7 +33,7 @@ def test_scores_take_the_rows_of_the_examples_and_the_sources_own_classifier() -
     head = {"weight": torch.randn(5, 8), "bias": torch.randn(5)}
     found = measure.scores(Examples(features, rows, labels), head)
     logits = features.flip(0).double() @ head["weight"].double().T + head["bias"].double()
-    expected = similarity.scores(features.flip(0).numpy(), labels.numpy(), logits.softmax(1).numpy())
+    expected = transfer.scores(features.flip(0).numpy(), labels.numpy(), logits.softmax(1).numpy())
     assert found == pytest.approx(expected)
     assert {"leep", "nce"} <= found.keys()
     assert "leep" not in measure.scores(Examples(features, rows, labels))
@@ -63,7 +63,7 @@ def test_similarity_and_scores_are_those_of_pretrained_weights_alone(
     for point in points:
         assert run_point(point, tmp_path, session).error is None
     entries = [table.Entry(each.job, [0], each.facts, {}) for each in points]
-    rows = table.collect(tmp_path, table.read(tmp_path, entries))
+    rows = table.collect("sweep", table.read(tmp_path, entries))
     assert rows["similarity"].notna().tolist() == [True, True, False, False]
     assert rows["distance_frechet"].notna().tolist() == [True, True, False, False]
     assert rows["score_logme"].notna().tolist() == [False, True, False, False]

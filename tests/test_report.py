@@ -1,59 +1,83 @@
+import dataclasses
+import html
+import itertools
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
-from sweep.report import record, table
+from sweep.config import Reference, StudyConfig
+from sweep.plan.facts import Facts
+from sweep.report import content, figures, record, table
 from sweep.report import render as report
+from sweep.report.__main__ import main
 from sweep.report.record import Record
+from sweep.report.table import Entry
 
 CASES = {"digits": "similar_fewer", "letters": "similar_more", "waves": "dissimilar"}
 PEAK = {"digits": 4, "letters": 2, "waves": 0}
 
 
-def common(task: str, pretrained: bool, depth: int) -> dict[str, object]:
-    return {
-        "task": task, "case": CASES[task], "source": "src", "model": "resnet18", "n_classes": 10, "source_classes": 26,
-        "image_size": 32, "pretrained": pretrained, "freeze_depth": depth, "n_blocks": 5, "unit": "stage",
-        "batchnorm": "frozen", "optimizer": "adamw", "epochs": 2, "batch_size": 50,
-        "precision": "fp32", "prefix_precision": "fp32", "augment": "none",
-    }  # fmt: skip
+def facts(task: str, pretrained: bool, depth: int) -> Facts:
+    return Facts(
+        task=task, case=CASES[task], source="src", model="resnet18", n_classes=10, source_classes=26, image_size=32,
+        pretrained=pretrained, freeze_depth=depth, n_blocks=5, unit="stage", batchnorm="frozen", optimizer="adamw",
+        epochs=2, batch_size=50, precision="fp32", prefix_precision="fp32", augment="none",
+    )  # fmt: skip
 
 
-def write_sweep(root: Path, varied: dict[str, list[str]] | None = None) -> list[dict[str, object]]:
+def members(point: Facts, job: str, seed: int) -> list[Record]:
+    """Return one seed's two members, of which the second was selected."""
+    best = 0.9 - 0.05 * abs(point.freeze_depth - PEAK[point.task]) / 2 if point.pretrained else 0.2
+    return [
+        Record(
+            facts=point, job=job, status="ok", seed=seed, lr=lr, selected=lr == 0.1, n_train=200,
+            val_accuracy=0.5, test_accuracy=best + 0.002 * seed if lr == 0.1 else None,
+            test_balanced_accuracy=best, seconds_per_epoch=0.5, trainable_params=7,
+            device="cpu", versions={"torch": "2"},
+            curves={"train_loss": [2.0, 1.0], "val_loss": [2.0, float("inf")],
+                    "val_accuracy": [0.1, 0.5], "epoch_seconds": [0.5, 0.5]},
+        )
+        for lr in (0.01, 0.1)
+    ]  # fmt: skip
+
+
+def write_sweep(root: Path, varied: Mapping[str, Sequence[str]] | None = None) -> list[Entry]:
     """Write the records of a whole sweep by hand: 3 tasks x 2 arms x 3 depths x 2 seeds x 2 learning rates."""
     points = []
     for key, value in [(key, value) for key, values in (varied or {"": [""]}).items() for value in values]:
-        for task in CASES:
-            for pretrained in (True, False):
-                for depth in (0, 2, 4):
-                    job = f"{task}-{pretrained}-{depth}{value}"
-                    facts = common(task, pretrained, depth)
-                    points.append({"job": job, "seeds": [0, 1], "common": facts, "varied": {key: value} if key else {}})
-                    for seed in (0, 1):
-                        best = 0.9 - 0.05 * abs(depth - PEAK[task]) / 2 if pretrained else 0.2
-                        members = [
-                            Record(
-                                job=job, status="ok", seed=seed, lr=lr, selected=lr == 0.1, n_train=200,
-                                val_accuracy=0.5, test_accuracy=best + 0.002 * seed if lr == 0.1 else None,
-                                test_balanced_accuracy=best, seconds_per_epoch=0.5, trainable_params=7,
-                                device="cpu", versions={"torch": "2"},
-                                curves={"train_loss": [2.0, 1.0], "val_loss": [2.0, float("inf")],
-                                        "val_accuracy": [0.1, 0.5], "epoch_seconds": [0.5, 0.5]},
-                                **facts,  # type: ignore[arg-type]
-                            )
-                            for lr in (0.01, 0.1)
-                        ]  # fmt: skip
-                        record.write_members(record.job_folder(root, job), seed, members)
-    table.write_manifest(root, points)
+        for task, pretrained, depth in itertools.product(CASES, (True, False), (0, 2, 4)):
+            job = f"{task}-{pretrained}-{depth}{value}"
+            point = facts(task, pretrained, depth)
+            points.append(Entry(job, [0, 1], point, {key: value} if key else {}))
+            for seed in (0, 1):
+                record.write_members(record.job_folder(root, job), seed, members(point, job, seed))
+    table.write_manifest(root, points, StudyConfig())
     return points
+
+
+def edit(root: Path, points: Iterable[Entry], change: Callable[[Record], object]) -> None:
+    """Write every record of these points again, changed."""
+    for point in points:
+        folder = record.job_folder(root, point.job)
+        for seed in point.seeds:
+            found = record.read_members(folder, seed) or []
+            for member in found:
+                change(member)
+            record.write_members(folder, seed, found)
+
+
+def with_facts(points: Iterable[Entry], change: Callable[[Facts], Mapping[str, object]]) -> list[Entry]:
+    """Return the points with some facts changed."""
+    return [dataclasses.replace(point, facts=Facts(**{**vars(point.facts), **change(point.facts)})) for point in points]
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -104,7 +128,7 @@ def test_made_again_byte_for_byte(tmp_path: Path) -> None:
 
 def test_what_is_missing_or_failed_is_listed_and_no_verdict_drawn(tmp_path: Path) -> None:
     points = write_sweep(tmp_path)
-    jobs = [record.job_folder(tmp_path, str(point["job"])) for point in points]
+    jobs = [record.job_folder(tmp_path, point.job) for point in points]
     (jobs[0] / "seed-1.json").unlink()
     for seed in (0, 1):
         (jobs[4] / f"seed-{seed}.json").unlink()
@@ -120,13 +144,13 @@ def test_what_is_missing_or_failed_is_listed_and_no_verdict_drawn(tmp_path: Path
     rows = pd.read_csv(tmp_path / "table.csv")
     assert rows["status"].value_counts().to_dict() == {"ok": 66, "failed": 2, "missing": 1}
     with pytest.raises(SystemExit) as stopped:
-        report.main([str(tmp_path)])
+        main([str(tmp_path)])
     assert stopped.value.code == 1
 
 
 def test_report_covers_the_points_of_the_last_multirun_only(tmp_path: Path) -> None:
     points = write_sweep(tmp_path)
-    table.write_manifest(tmp_path, [point for point in points if point["common"]["task"] == "digits"])  # type: ignore[index]
+    table.write_manifest(tmp_path, [point for point in points if point.facts.task == "digits"], StudyConfig())
     report.build(tmp_path)
     assert pd.read_csv(tmp_path / "table.csv")["task"].unique().tolist() == ["digits"]
     assert json.loads((tmp_path / "verdict.json").read_text())["decision"] == "untested"
@@ -154,7 +178,7 @@ def test_other_settings_that_vary_get_a_table_and_a_verdict_each(tmp_path: Path)
 
 
 def test_nothing_trained_at_all_still_reports(tmp_path: Path) -> None:
-    table.write_manifest(tmp_path, [{"job": "x", "seeds": [0], "common": common("digits", True, 0), "varied": {}}])
+    table.write_manifest(tmp_path, [Entry("x", [0], facts("digits", True, 0), {})], StudyConfig())
     made = report.build(tmp_path)
     assert made.missing == ["x seed 0: missing"]
     assert "missing" in made.text
@@ -163,34 +187,18 @@ def test_nothing_trained_at_all_still_reports(tmp_path: Path) -> None:
 def test_reader_is_warned_of_one_seed_poor_source_and_better_random_weights(tmp_path: Path) -> None:
     points = write_sweep(tmp_path)
     assert "One seed" not in report.build(tmp_path).text
-    folder = record.job_folder(tmp_path, "digits-False-4")
-    for seed in (0, 1):
-        members = record.read_members(folder, seed) or []
-        members[1].test_accuracy = 0.99
-        record.write_members(folder, seed, members)
-    folder = record.job_folder(tmp_path, "waves-True-0")
-    members = record.read_members(folder, 0) or []
-    members[1].source_accuracy = 0.5
-    record.write_members(folder, 0, members)
-    made = report.build(tmp_path, [{**point, "seeds": [0]} for point in points])
+    one_seed = [dataclasses.replace(point, seeds=[0]) for point in points]
+    named = {point.job: [point] for point in one_seed}
+    edit(tmp_path, named["digits-False-4"], lambda member: setattr(member, "test_accuracy", 0.99))
+    edit(tmp_path, named["waves-True-0"], lambda member: setattr(member, "source_accuracy", 0.5))
+    made = report.build(tmp_path, one_seed, StudyConfig())
     assert "One seed: no interval" in made.text
     assert "Random weights did better than pretrained ones on digits at 4." in made.text
     text = (tmp_path / "report.md").read_text()
     assert "- source: src (validation accuracy on its own task: 50.0 %)" in text
     assert "learned poorly" not in text, "only the embedded source is known to reach more"
-    letters = [{**each, "seeds": [0], "common": each["common"] | {"source": "glyphs_latin"}} for each in points]  # type: ignore[operator]
-    assert "learned poorly: validation accuracy 0.50 on its own task" in report.build(tmp_path, letters).text
-
-
-def with_columns(
-    points: list[dict[str, object]], **columns: Callable[[dict[str, Any]], object]
-) -> list[dict[str, Any]]:
-    """Return the points with further columns, each computed from the common ones."""
-    return [
-        {**point, "common": common | {key: value(common) for key, value in columns.items()}}
-        for point in points
-        for common in [dict(point["common"])]  # type: ignore[call-overload]
-    ]
+    letters = with_facts(one_seed, lambda _: {"source": "glyphs_latin"})
+    assert "learned poorly: validation accuracy 0.50" in report.build(tmp_path, letters, StudyConfig()).text
 
 
 def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> None:
@@ -198,13 +206,14 @@ def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> Non
     report.build(tmp_path)
     with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
         plain = image.size
-    more = with_columns(
-        points,
-        similarity=lambda common: list(CASES).index(common["task"]) / 2,
-        score_leep=lambda common: -abs(common["freeze_depth"] - PEAK[common["task"]]) if common["pretrained"] else None,
-        block=lambda common: None,
-    )
-    made = report.build(tmp_path, more)
+
+    def measure(member: Record) -> None:
+        member.similarity = list(CASES).index(member.facts.task) / 2
+        if member.facts.pretrained:
+            member.scores = {"leep": -abs(member.facts.freeze_depth - PEAK[member.facts.task])}
+
+    edit(tmp_path, points, measure)
+    made = report.build(tmp_path)
     judged = json.loads((tmp_path / "verdict.json").read_text())
     assert judged["mean_regret"] == pytest.approx(
         {"rule": 0, "constant": 20 / 3, "depth 0": 5, "head only": None, "leep": 0}
@@ -217,31 +226,33 @@ def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> Non
     with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
         assert image.size[0] == plain[0]
         assert image.size[1] > 1.5 * plain[1], "a second line of panels"
-    two = with_columns(points, score_leep=lambda common: common["freeze_depth"] if common["freeze_depth"] else None)
-    report.build(tmp_path, two)
+    edit(tmp_path, [point for point in points if not point.facts.freeze_depth], lambda each: each.scores.clear())
+    report.build(tmp_path)
     with Image.open(tmp_path / "figures" / "accuracy_by_depth.png") as image:
         assert image.size == plain, "two scores make no curve"
 
 
 def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp_path: Path) -> None:
-    points = write_sweep(tmp_path)
     near = {"digits": True, "letters": None, "waves": True}
-    more = with_columns(
-        points,
-        case=lambda common: "unknown" if common["task"] != "waves" else "dissimilar",
-        similar=lambda common: near[common["task"]] if common["pretrained"] else None,
-        similarity=lambda common: 0.25 if common["pretrained"] else None,
+    points = with_facts(
+        write_sweep(tmp_path), lambda each: {"case": "unknown" if each.task != "waves" else "dissimilar"}
     )
-    made = report.build(tmp_path, more)
-    rows = pd.read_csv(tmp_path / "table.csv").groupby("task")[["case", "case_from"]].first()
-    assert rows.loc["digits"].tolist() == ["similar_fewer", "measured"], "10 classes, and the source has 26"
-    assert rows.loc["letters", "case"] == "unknown", "neither declared nor decided"
-    assert rows.loc["waves"].tolist() == ["dissimilar", "declared"]
+    pretrained = [point for point in points if point.facts.pretrained]
+    edit(tmp_path, pretrained, lambda member: setattr(member, "similar", near[member.facts.task]))
+    edit(tmp_path, pretrained, lambda member: setattr(member, "similarity", 0.25))
+    made = report.build(tmp_path, points, StudyConfig())
+    rows = pd.read_csv(tmp_path / "table.csv")
+    found = {
+        task: (case, origin) for task, case, origin in zip(rows["task"], rows["case"], rows["case_from"], strict=True)
+    }
+    assert found["digits"] == ("similar_fewer", "measured"), "10 classes, and the source has 26"
+    assert found["letters"] == ("unknown", "measured"), "neither declared nor decided"
+    assert found["waves"] == ("dissimilar", "declared")
     line = "waves is declared dissimilar, and measured similar_fewer (at 0.25 from src)."
     assert line in made.text
     assert line in (tmp_path / "report.md").read_text()
-    agreed = with_columns(more, similar=lambda common: None)
-    assert "is declared" not in report.build(tmp_path, agreed).text
+    edit(tmp_path, pretrained, lambda member: setattr(member, "similar", None))
+    assert "is declared" not in report.build(tmp_path, points, StudyConfig()).text
 
 
 def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
@@ -255,9 +266,8 @@ def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
 
 def test_incomplete_grid_is_judged_where_the_study_allows_it(tmp_path: Path) -> None:
     points = write_sweep(tmp_path)
-    (record.job_folder(tmp_path, str(points[0]["job"])) / "seed-1.json").unlink()
-    study = {"note": None, "reference": [], "allow_missing": True}
-    made = report.build(tmp_path, points, study)
+    (record.job_folder(tmp_path, points[0].job) / "seed-1.json").unlink()
+    made = report.build(tmp_path, points, StudyConfig(allow_missing=True))
     assert "descriptive; from an incomplete grid (1 results missing)" in made.text
     assert made.missing == ["digits-True-0 seed 1: missing"], "the exit code still says so"
 
@@ -269,7 +279,7 @@ def test_depths_tuned_unequally_get_no_verdict(tmp_path: Path) -> None:
         record.write_members(folder, seed, (record.read_members(folder, seed) or [])[1:])
     assert (
         "untested; waves: learning rates 0.01, 0.1 at depth 0, but 0.1 at depth 2"
-        in report.build(tmp_path, points).text
+        in report.build(tmp_path, points, StudyConfig()).text
     )
 
 
@@ -279,21 +289,110 @@ def test_setting_names_what_is_not_as_usual(tmp_path: Path) -> None:
     plain = (tmp_path / "report.md").read_text()
     assert "- precision" not in plain
     assert "- augment" not in plain
-    report.build(tmp_path, with_columns(points, precision=lambda _: "bf16", normalize=lambda _: "none"))
+    report.build(tmp_path, with_facts(points, lambda _: {"precision": "bf16", "augment": "flip"}), StudyConfig())
     text = (tmp_path / "report.md").read_text()
     assert "- precision: bf16\n" in text
-    assert "- normalize: none\n" in text
+    assert "- augment: flip\n" in text
 
 
-def test_every_record_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_sweep(tmp_path)
-    read: list[tuple[Path, int]] = []
-    members = record.read_members
-    monkeypatch.setattr(
-        record, "read_members", lambda folder, seed: read.append((folder, seed)) or members(folder, seed)
-    )
+def test_every_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = write_sweep(tmp_path)
+    for seed in (0, 1):
+        (record.job_folder(tmp_path, points[0].job) / f"seed-{seed}.json").unlink()
+    record.write_failure(record.job_folder(tmp_path, points[0].job), "why", "")
+    read: list[Path] = []
+    original = Path.read_text
+
+    def noted(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        if path.is_relative_to(tmp_path):
+            read.append(path)
+        return original(path, encoding, errors)
+
+    monkeypatch.setattr(Path, "read_text", noted)
     report.build(tmp_path)
-    assert len(read) == len(set(read)) == 36
+    names = [path.name for path in read]
+    assert len(read) == len(set(read))
+    assert (names.count("sweep.json"), names.count("failure.json")) == (1, 1)
+    assert {path for path in read if path.exists()} == {
+        path for path in tmp_path.rglob("*.json") if path.name != "verdict.json"
+    }
+
+
+def test_names_of_users_cannot_become_html_links_or_cells(tmp_path: Path) -> None:
+    evil = "a|b <script>x</script> [y](javascript:z) [q]: r\n# s `t` &lt;"
+    points = write_sweep(tmp_path)
+    renamed = with_facts(points, lambda each: {"task": evil if each.task == "digits" else each.task, "source": evil})
+    record.write_failure(record.job_folder(tmp_path, points[0].job), f"failed: {evil}", "")
+    for seed in (0, 1):
+        (record.job_folder(tmp_path, points[0].job) / f"seed-{seed}.json").unlink()
+    study = StudyConfig(note=evil.replace("\n", " "), reference=[Reference(evil, [0.1], [1.0])], allow_missing=True)
+    varied = [dataclasses.replace(point, varied={"key": f"{evil}{point.facts.pretrained}"}) for point in renamed]
+    for made in (renamed, varied):
+        report.build(tmp_path, made, study)
+        text = (tmp_path / "report.md").read_text()
+        assert "javascript" in text
+        assert not re.search(r"<script|\]\(javascript|\]: r|^# s|`t`|&lt;", text, re.MULTILINE)
+        tables = [
+            list(lines) for is_row, lines in itertools.groupby(text.splitlines(), lambda x: x[:1] == "|") if is_row
+        ]
+        assert len(tables) > 2
+        for lines in tables:
+            assert len({line.count("|") for line in lines}) == 1
+
+
+def test_plain_text_shows_what_was_given() -> None:
+    for given in ("a|b", "<b>", "[x](y)", "[x][y]", "&amp; &#60; & so", "$x^$", "`c`", "a\\|b"):
+        assert html.unescape(report.plain(given)) == given
+    assert report.plain("one\ntwo\u2028three") == "one two three"
+    for usual in (
+        "glyphs_digits",
+        "82.6 ± 4.9",
+        "90.1*",
+        "+2 blocks [+0, +2], more",
+        '{"torch": "2"}',
+        "data [200], it's",
+    ):
+        assert report.plain(usual) == usual
+
+
+@pytest.mark.parametrize("name", ["$x^$", "$a_$b$"])
+def test_signs_of_mathematics_in_names_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    points = write_sweep(tmp_path)
+    renamed = with_facts(points, lambda each: {"task": name if each.task == "digits" else each.task, "case": name})
+    varied = [dataclasses.replace(point, varied={"key": f"{name}{point.facts.pretrained}"}) for point in renamed]
+    edit(tmp_path, points, lambda member: member.scores.update(knn=member.facts.freeze_depth))
+    report.build(tmp_path, renamed, StudyConfig())
+    report.build(tmp_path, varied, StudyConfig())
+    said = content.gather("x", table.read(tmp_path, varied), varied, StudyConfig())
+    for section in said.sections:
+        texts = [each for each in figures.draw(section.variant).findobj(Text) if isinstance(each, Text)]
+        named = [each for each in texts if name in each.get_text()]
+        assert len(named) >= 2, "the variant and the task"
+        assert not any(each.get_parse_math() for each in named)
+
+
+def test_what_version_0_1_left_is_read(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    made = report.build(tmp_path)
+    kept = {name: (tmp_path / name).read_bytes() for name in ("table.csv", "summary.csv", "verdict.json", "report.md")}
+    manifest = json.loads((tmp_path / "sweep.json").read_text())
+    for point in manifest["points"]:
+        common = point.pop("facts")
+        point["common"] = {"block" if key == "matched_group" else key: value for key, value in common.items()}
+    (tmp_path / "sweep.json").write_text(json.dumps(manifest))
+    for point in points:
+        for seed in point.seeds:
+            path = record.job_folder(tmp_path, point.job) / f"seed-{seed}.json"
+            file = json.loads(path.read_text())
+            file["members"] = [
+                {"block" if key == "matched_group" else key: value for key, value in row.items()}
+                for row in file["members"]
+            ]
+            path.write_text(json.dumps(file))
+    assert '"block": null' in path.read_text()
+    assert report.build(tmp_path).text == made.text
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
+    assert "matched_group" in kept["table.csv"].decode().splitlines()[0].split(",")
 
 
 def test_report_command_works_without_torch(tmp_path: Path) -> None:
@@ -307,21 +406,33 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-from sweep.report import render as report
-report.main(sys.argv[1:])
+from sweep.report.__main__ import main
+main(sys.argv[1:])
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "The rule of thumb" in done.stdout
 
 
-@pytest.mark.parametrize("content", [None, "{}", '{"points": []}', "{"])
+@pytest.mark.parametrize("manifest", [None, "{}", '{"points": []}', "{"])
 def test_folder_without_a_sweep_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str | None
 ) -> None:
-    if content is not None:
-        (tmp_path / "sweep.json").write_text(content)
+    if manifest is not None:
+        (tmp_path / "sweep.json").write_text(manifest)
     with pytest.raises(SystemExit) as stopped:
-        report.main([str(tmp_path)])
+        main([str(tmp_path)])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no sweep.json there")
+
+
+def test_manifest_of_another_version_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(tmp_path)
+    path = tmp_path / "sweep.json"
+    path.write_text(path.read_text().replace('"unit"', '"units"'))
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path)])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: not a manifest of this version")
+    assert "'units'" in line

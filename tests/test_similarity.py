@@ -3,13 +3,24 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy import linalg, optimize, spatial, stats
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import KNeighborsClassifier
 
+from sweep.config import BatchNorm, DataConfig, SourceConfig, Unit
+from sweep.data import task as data
 from sweep.errors import UserError
-from sweep.stats import distances as similarity
-from sweep.stats.distances import DISTANCES, SCORES, Estimate, Floats, Ints, distances, overall, place, scores
+from sweep.models import build as models
+from sweep.models import frozen as freeze
+from sweep.plan import sources as source
+from sweep.run.session import Session
+from sweep.stats import distances as distance
+from sweep.stats import transfer
+from sweep.stats.distances import DISTANCES, Estimate, Placement, distances, overall, place
+from sweep.stats.features import Sample
+from sweep.stats.transfer import SCORES, scores
+from sweep.stats.types import Floats, Ints
 
 
 def blobs(classes: int, images: int, gap: float, *, shift: float = 0.0, seed: int = 0) -> tuple[Floats, Ints]:
@@ -21,7 +32,8 @@ def blobs(classes: int, images: int, gap: float, *, shift: float = 0.0, seed: in
 
 
 def rotation(dims: int) -> Floats:
-    return stats.ortho_group.rvs(dims, random_state=0)
+    turned: Floats = stats.ortho_group.rvs(dims, random_state=0)
+    return turned
 
 
 # --- distances ------------------------------------------------------------------------------------------------
@@ -31,7 +43,7 @@ def test_frechet_is_the_formula_with_a_matrix_root() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((50, 5)) @ rng.standard_normal((5, 5)), rng.standard_normal((50, 5)) + 2
     s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    (found,) = similarity._frechet_squared(a.mean(0)[None], s[None], b.mean(0)[None], t[None])
+    (found,) = distance.frechet_squared(a.mean(0)[None], s[None], b.mean(0)[None], t[None])
     expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
     assert found == pytest.approx(expected)
 
@@ -40,7 +52,7 @@ def test_draws_are_fitted_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     side = rng.standard_normal((30, 4)) + 5
     picks = rng.integers(30, size=(3, 30))
-    means, covariances = similarity._gaussians(side, picks)
+    means, covariances = distance.gaussians(side, picks)
     for mean, covariance, rows in zip(means, covariances, [np.arange(30), *picks], strict=True):
         np.testing.assert_allclose(mean, side[rows].mean(axis=0))
         amount = LedoitWolf().fit(side).shrinkage_
@@ -52,7 +64,7 @@ def test_draws_are_fitted_as_one_by_one() -> None:
 def test_frechet_of_singular_covariances_is_finite_and_right() -> None:
     line = np.diag([1.0, 0.0])  # turned by 90 degrees: nothing in common
     means, others = np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 0.0]])
-    found = similarity._frechet_squared(means, np.array([line, line]), others, np.array([line, np.diag([0.0, 4.0])]))
+    found = distance.frechet_squared(means, np.array([line, line]), others, np.array([line, np.diag([0.0, 4.0])]))
     assert found == pytest.approx([0, 14])
 
 
@@ -60,10 +72,10 @@ def test_frechet_of_singular_covariances_is_finite_and_right() -> None:
 def test_frechet_finds_the_true_distance_whatever_the_number_of_images(images: int) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((images, 8)), rng.standard_normal((images, 8)) + 0.5
-    found = similarity._frechet(a, b, rng, 200)
+    found = distance.frechet(a, b, rng, 200)
     assert found.low < np.sqrt(8 * 0.25) < found.high
     moments = (each[None] for side in (a, b) for each in (side.mean(0), np.cov(side.T)))
-    plain = similarity._frechet_squared(*moments)[0] ** 0.5
+    plain = distance.frechet_squared(*moments)[0] ** 0.5
     assert abs(found.value - np.sqrt(2)) < 0.25
     assert found.value < plain  # the bias that was taken off
 
@@ -73,7 +85,7 @@ def test_intervals_hold_the_true_frechet_distance_about_as_often_as_they_say() -
     for seed in range(60):
         rng = np.random.default_rng(seed)
         a, b = rng.standard_normal((100, 4)), rng.standard_normal((100, 4)) * 1.5 + 1
-        found = similarity._frechet(a, b, rng, 100)
+        found = distance.frechet(a, b, rng, 100)
         held += found.low <= np.sqrt(4 + 4 * 0.25) <= found.high
     assert held >= 51  # 57 of 60 are expected; fewer than 51 with p < .01
 
@@ -81,13 +93,13 @@ def test_intervals_hold_the_true_frechet_distance_about_as_often_as_they_say() -
 def test_two_halves_are_at_0_and_a_far_task_is_not() -> None:
     x, y = blobs(4, 200, 3)
     z, w = blobs(4, 200, 3, seed=1)
-    found = distances(x, z, y, w)
+    found = distances(Sample(x, y), Sample(z, w))
     assert found["frechet"].low == 0
     assert found["frechet"].value < 0.3
     assert found["proxy_a"].value < 0.15
     assert found["emd"].value < 0.3
     assert found["domain_similarity"].value > 0.99
-    far = distances(x, z + 20, y, w)
+    far = distances(Sample(x, y), Sample(z + 20, w))
     for name in set(found) - {"domain_similarity"}:
         assert far[name].low > found[name].high
     assert far["proxy_a"].value == 2
@@ -96,7 +108,10 @@ def test_two_halves_are_at_0_and_a_far_task_is_not() -> None:
 
 def test_distances_grow_with_the_shift() -> None:
     x, y = blobs(3, 100, 2)
-    found = [distances(x, blobs(3, 100, 2, shift=shift, seed=1)[0], y, y, draws=20) for shift in (0.0, 0.5, 1.0, 2.0)]
+    found = [
+        distances(Sample(x, y), Sample(*blobs(3, 100, 2, shift=shift, seed=1)), draws=20)
+        for shift in (0.0, 0.5, 1.0, 2.0)
+    ]
     for name in set(found[0]) - {"domain_similarity", "proxy_a"}:
         assert np.all(np.diff([each[name].value for each in found]) > 0), name
     assert np.all(np.diff([each["proxy_a"].value for each in found]) >= 0)
@@ -106,22 +121,25 @@ def test_distances_do_not_see_rotations_or_the_names_of_labels() -> None:
     x, y = blobs(3, 40, 2)
     z, w = blobs(4, 30, 2, shift=1.0, seed=1)
     turn = rotation(x.shape[1])
-    found, turned = distances(x, z, y, w), distances(x @ turn, z @ turn, np.array([7, -1, 5])[y], 3 - w)
+    found, turned = (
+        distances(Sample(x, y), Sample(z, w)),
+        distances(Sample(x @ turn, np.array([7, -1, 5])[y]), Sample(z @ turn, 3 - w)),
+    )
     for name in ("frechet", "proxy_a", "emd", "otdd"):
         assert turned[name].value == pytest.approx(found[name].value, rel=0.02), name  # emd's draws are by class
 
 
 def test_distances_are_fixed_by_the_seed() -> None:
     (x, y), (z, w) = blobs(3, 40, 2), blobs(3, 30, 2, seed=1)
-    assert distances(x, z, y, w) == distances(x, z, y, w)
-    assert distances(x, z, y, w) != distances(x, z, y, w, seed=1)
+    assert distances(Sample(x, y), Sample(z, w)) == distances(Sample(x, y), Sample(z, w))
+    assert distances(Sample(x, y), Sample(z, w)) != distances(Sample(x, y), Sample(z, w), seed=1)
 
 
 def test_emd_by_hand() -> None:
     # Three quarters of the source lie at 0, a quarter at 4; the target half at 0, half at 4: a quarter moves by 4.
     x, y = np.array([[0.0], [0.0], [0.0], [4.0]]), np.array([0, 0, 0, 1])
     z, w = np.array([[0.0], [0.0], [4.0], [4.0]]), np.array([0, 0, 1, 1])
-    found = distances(x, z, y, w)
+    found = distances(Sample(x, y), Sample(z, w))
     assert found["emd"].value == pytest.approx(1)
     assert found["domain_similarity"].value == pytest.approx(np.exp(-0.01))
 
@@ -130,7 +148,7 @@ def test_transport_is_exact() -> None:
     ot = pytest.importorskip("ot")
     rng = np.random.default_rng(0)
     a, b, costs = rng.dirichlet(np.ones(7)), rng.dirichlet(np.ones(11)), rng.random((7, 11))
-    plan = similarity.transport(a, b, costs)
+    plan = distance.transport(a, b, costs)
     assert plan.sum(1) == pytest.approx(a)
     assert plan.sum(0) == pytest.approx(b)
     assert (plan * costs).sum() == pytest.approx(ot.emd2(a, b, costs))
@@ -139,7 +157,7 @@ def test_transport_is_exact() -> None:
 def test_proxy_a_is_the_error_of_the_best_line() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((1000, 3)), rng.normal([2, 0, 0], size=(1000, 3))
-    found = similarity._proxy_a(a, b, rng, 200)
+    found = distance.proxy_a(a, b, rng, 200)
     best = 2 * (1 - 2 * stats.norm.cdf(-1))  # two unit Gaussians two apart
     assert found.low < best < found.high
     assert found.value == pytest.approx(best, abs=0.08)
@@ -161,17 +179,17 @@ def test_otdd_is_transport_with_the_distance_of_the_classes_gaussians() -> None:
     between = np.array([[apart(a[y == k], b[w == other]) for other in range(4)] for k in range(2)])
     costs = spatial.distance.cdist(a, b) ** 2 + between[y][:, w] ** 2
     rows, columns = optimize.linear_sum_assignment(costs)
-    found = similarity._otdd(a, b, y, w, rng, 50)
+    found = distance.otdd(a, b, y, w, rng, 50)
     assert found.value == pytest.approx(np.sqrt(costs[rows, columns].mean()))
     assert found.low < found.value < found.high
 
 
 def test_otdd_is_absent_without_pot(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = blobs(3, 20, 2)
-    assert tuple(distances(x, x, y, y, draws=5)) == DISTANCES
+    assert tuple(distances(Sample(x, y), Sample(x, y), draws=5)) == DISTANCES
     monkeypatch.setitem(sys.modules, "ot", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert tuple(distances(x, x, y, y, draws=5)) == DISTANCES[:-1]
+    assert tuple(distances(Sample(x, y), Sample(x, y), draws=5)) == DISTANCES[:-1]
 
 
 # --- the scale ------------------------------------------------------------------------------------------------
@@ -225,7 +243,7 @@ def test_logme_is_the_largest_evidence(images: int, dims: int) -> None:
             for start in ([0, 0], [3, 1], [-3, 3])
         ]
         best.append(-min(tries) / images)
-    assert similarity._logme(x, y) == pytest.approx(np.mean(best), abs=1e-5)
+    assert transfer.logme(x, y) == pytest.approx(np.mean(best), abs=1e-5)
 
 
 def test_h_score_is_the_formula_with_sklearns_shrinkage() -> None:
@@ -233,7 +251,7 @@ def test_h_score_is_the_formula_with_sklearns_shrinkage() -> None:
     fitted = LedoitWolf().fit(x)
     means = np.array([x[y == label].mean(0) for label in y])
     expected = (1 - fitted.shrinkage_) * np.trace(np.linalg.inv(fitted.covariance_) @ np.cov(means.T, bias=True))
-    assert similarity._h_score(x, y) == pytest.approx(expected)
+    assert transfer.h_score(x, y) == pytest.approx(expected)
     apart = scores(*blobs(4, 50, 100))
     assert apart["h_score"] == pytest.approx(3, rel=0.02)  # K - 1 at most
     assert apart["h_score_corrected"] == pytest.approx(1, rel=0.02)
@@ -256,7 +274,7 @@ def test_gbc_by_hand() -> None:
     # means 0 and 4, variances 1 and 9, average 5
     x, y = np.array([[-1.0], [1.0], [1.0], [7.0]]), np.array([0, 0, 1, 1])
     overlap = np.exp(-(16 / 5 / 8 + np.log(5 / 3) / 2))
-    assert similarity._gbc(x, y) == pytest.approx(-2 * overlap)
+    assert transfer.gbc(x, y) == pytest.approx(-2 * overlap)
     assert scores(x, y)["gbc_corrected"] == pytest.approx(-overlap)
 
 
@@ -264,7 +282,7 @@ def test_knn_is_sklearns_leave_one_out() -> None:
     x, y = blobs(4, 300, 0.5)  # more than one chunk of rows
     nearest = KNeighborsClassifier(5).fit(x, y).kneighbors(return_distance=False)  # of its own images: itself left out
     votes = stats.mode(y[nearest], axis=1).mode
-    assert similarity._knn(x, y) == np.mean(votes == y)
+    assert transfer.knn(x, y) == np.mean(votes == y)
 
 
 def test_scores_rise_as_classes_part() -> None:
@@ -320,7 +338,7 @@ def test_scores_do_not_see_rotations_or_the_names_of_labels() -> None:
 def test_hard_features_have_finite_scores_and_distances(data: tuple[Floats, Ints]) -> None:
     x, y = data
     assert np.isfinite(list(scores(x, y, np.eye(3)[np.arange(len(y)) % 3]).values())).all()
-    assert np.isfinite([tuple(each) for each in distances(x, x + 1, y, y, draws=10).values()]).all()
+    assert np.isfinite([tuple(each) for each in distances(Sample(x, y), Sample(x + 1, y), draws=10).values()]).all()
 
 
 def test_features_that_say_nothing_score_no_better_than_chance() -> None:
@@ -340,9 +358,9 @@ def test_features_that_say_nothing_score_no_better_than_chance() -> None:
         (lambda x, y: scores(x, np.arange(8)), "8 images of 8 classes; use .* more images than classes"),
         (lambda x, y: scores(x, y, np.ones((8, 3))), "not probabilities; give the softmax"),
         (lambda x, y: scores(x, y, np.ones((7, 1))), r"source_probabilities has shape \(7, 1\); use \(8, source"),
-        (lambda x, y: distances(x, x[:, :3], y, y), "6 and 3 features; take both from one network"),
-        (lambda x, y: distances(x, x * np.inf, y, y), "target has values that are not finite"),
-        (lambda x, y: distances(x, x, y, y, draws=1), "draws=1; use 2 or more"),
+        (lambda x, y: distances(Sample(x, y), Sample(x[:, :3], y)), "6 and 3 features; take both from one network"),
+        (lambda x, y: distances(Sample(x, y), Sample(x * np.inf, y)), "target has values that are not finite"),
+        (lambda x, y: distances(Sample(x, y), Sample(x, y), draws=1), "draws=1; use 2 or more"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(call: Callable[[Floats, Ints], object], message: str) -> None:
@@ -354,17 +372,11 @@ def test_wrong_input_is_refused_in_one_line(call: Callable[[Floats, Ints], objec
 
 @pytest.mark.campaign
 def test_letters_are_near_and_gratings_far_on_a_trained_network() -> None:
-    """Repeat the measurement that place() cites: a ResNet-18 is trained on Latin letters, in about a minute."""
-    import torch
-
-    from sweep.config import BatchNorm, DataConfig, SourceConfig, Unit
-    from sweep.data import task as data
-    from sweep.models import build as models
-    from sweep.models import frozen as freeze
-    from sweep.plan import sources as source
-
+    """Repeat the measurement of docs/similarity.md: a ResNet-18 is trained on Latin letters, in about a minute."""
     src = source.resolve(SourceConfig(), "resnet18")
-    net = models.build("resnet18", src.load("cpu").state, src.n_classes, src.image_size, head_seed=0)
+    net = models.build(
+        "resnet18", Session().weights(src, torch.device("cpu")).state, src.n_classes, src.image_size, head_seed=0
+    )
     blocks, head = models.blocks(net, "resnet18", Unit.stage)
     network = freeze.Network(freeze.Normalize(src.mean, src.std), blocks, head, len(blocks), BatchNorm.frozen).eval()
     rng = np.random.default_rng(0)
@@ -384,12 +396,12 @@ def test_letters_are_near_and_gratings_far_on_a_trained_network() -> None:
     permuted = np.stack([image[:, rng.permutation(32 * 32)] for image in images[half].reshape(-1, 3, 32 * 32)])
     base, near, far = (features(each) for each in (images[here], images[half], permuted.reshape(-1, 3, 32, 32)))
 
-    def place_task(name: str, split: str) -> similarity.Placement:
+    def place_task(name: str, split: str) -> Placement:
         target, target_labels = some(name, split, 500)
         depths = []
         for depth, out in enumerate(features(target)):
             task, other, control = (
-                distances(base[depth], side, labels[here], own, draws=100)["frechet"]
+                distances(Sample(base[depth], labels[here]), Sample(side, own), draws=100)["frechet"]
                 for side, own in ((out, target_labels), (near[depth], labels[half]), (far[depth], labels[half]))
             )
             depths.append(place(task, other, control))
@@ -397,6 +409,6 @@ def test_letters_are_near_and_gratings_far_on_a_trained_network() -> None:
 
     assert abs(place_task("glyphs_latin", "test").position) < 0.1
     # 500 images place letters nearer to the source than to noise; more would be needed for the interval to say so, too.
-    assert place_task("glyphs_digits", "train").position < similarity.THRESHOLD
-    assert place_task("glyphs_greek_cyrillic", "train").position < similarity.THRESHOLD
+    assert place_task("glyphs_digits", "train").position < distance.THRESHOLD
+    assert place_task("glyphs_greek_cyrillic", "train").position < distance.THRESHOLD
     assert place_task("textures", "train").similar is False

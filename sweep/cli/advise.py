@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from sweep import interrupt
+from sweep import interrupt, paths
 from sweep.cli import compose
 from sweep.cli.halving import Arm, counted, halve, recommend
 from sweep.config import Which
@@ -72,7 +72,7 @@ def advise(arguments: Sequence[str]) -> str:
     if not arms:
         raise UserError(f"no depth could be trained; {root} has the errors")
     made = Advice.of(arms, scores, first)
-    record.write_text(root / "advice.json", json.dumps(made.as_dict(), indent=1))
+    paths.write_text(root / "advice.json", json.dumps(made.as_dict(), indent=1))
     return made.text(overrides, notes, first)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweep.stats import rule as verdict
-from sweep.stats.tests import Floats
+from sweep.stats.types import MARGIN, Floats
 
 DRAWS = 2000
 
@@ -92,7 +92,7 @@ def halve(
     return found, notes
 
 
-def recommend(arms: Sequence[Arm], margin: float = verdict.MARGIN) -> tuple[int, int, int]:
+def recommend(arms: Sequence[Arm], margin: float = MARGIN) -> tuple[int, int, int]:
     """Return the deepest depth that loses at most the margin on validation, and its 95 % interval, as three depths.
 
     arms: ascending depths, the same epochs. Seeds are drawn again, and then the validation images, of every depth

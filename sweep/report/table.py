@@ -11,12 +11,14 @@ from typing import Any
 
 import pandas as pd
 
+from sweep import paths
 from sweep.config import Reference, StudyConfig
+from sweep.errors import UserError
 from sweep.plan.facts import Facts
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.stats import rule as verdict
-from sweep.stats import tests as inference
+from sweep.stats.tests import mean_interval
+from sweep.stats.types import TaskEvidence
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
@@ -59,7 +61,7 @@ def clear(root: Path) -> None:
 def write_manifest(root: Path, points: Sequence[Entry], study: StudyConfig) -> None:
     """Write which points the last multirun has: the report covers exactly these."""
     content = {"points": [each.as_json() for each in points], "study": dataclasses.asdict(study)}
-    record.write_json(manifest_path(root), content)
+    paths.write_json(manifest_path(root), content)
 
 
 def manifest_path(root: Path) -> Path:
@@ -67,45 +69,53 @@ def manifest_path(root: Path) -> Path:
 
 
 def read_manifest(root: Path) -> tuple[list[Entry], StudyConfig]:
-    """Return the points and the study of the last multirun; raise FileNotFoundError if root has none."""
-    content = record.read_json(manifest_path(root))
+    """Return the points and the study of the last multirun; raise UserError if root has none that can be read."""
+    content = paths.read_json(manifest_path(root))
     if not content or not content.get("points"):
-        raise FileNotFoundError(manifest_path(root))
+        raise UserError(f"{root}: no sweep.json there; give the folder of a multirun, such as outputs/sweep")
     study = content.get("study") or {}
-    study["reference"] = [Reference(**each) for each in study.get("reference", [])]
-    return [Entry.of_json(each) for each in content["points"]], StudyConfig(**study)
+    try:
+        study["reference"] = [Reference(**each) for each in study.get("reference", [])]
+        return [Entry.of_json(each) for each in content["points"]], StudyConfig(**study)
+    except (KeyError, TypeError) as error:
+        advice = "report with the version that wrote it, or run the sweep again"
+        raise UserError(f"{manifest_path(root)}: not a manifest of this version ({error}); {advice}") from error
 
 
 class Read(typing.NamedTuple):
-    """What a point has of one seed: its members, none if there is no result."""
+    """What a point has of one seed: its members, none if there is no result, and then why, where that is known."""
 
     point: Entry
     seed: int
     members: list[Record]
+    error: str | None = None
 
 
-def read(root: Path, points: list[Entry]) -> list[Read]:
+def read(root: Path, points: Sequence[Entry]) -> list[Read]:
     """Return what is on disk of every seed of every point, in the manifest's order; each file is read once."""
-    return [
-        Read(point, seed, record.read_members(record.job_folder(root, point.job), seed) or [])
-        for point in points
-        for seed in point.seeds
-    ]
+    reads = []
+    for point in points:
+        folder = record.job_folder(root, point.job)
+        found = {seed: record.read_members(folder, seed) or [] for seed in point.seeds}
+        error = None if all(found.values()) else record.read_failure(folder)
+        reads += [Read(point, seed, members, None if members else error) for seed, members in found.items()]
+    return reads
 
 
-def collect(root: Path, reads: list[Read]) -> pd.DataFrame:
+def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
     """Return the tidy table: one row per member, one row with its status for every seed without a result.
+
+    name: of the sweep.
 
     Columns: those of record.Record less curves and certificate, the sweep's name first, one column per varied setting,
     and one per measured distance to the source (distance_x) and transferability score (score_x). Rows are in the
     manifest's order, then by seed and learning rate.
     """
-    name = root.resolve().name
     rows: list[dict[str, Any]] = []
-    for point, seed, members in reads:
-        for member in members or [_absent(point, seed, record.job_folder(root, point.job))]:
+    for each in reads:
+        for member in each.members or [_absent(each)]:
             # The case is declared, not measured by the run: the manifest's is the current one.
-            rows.append({"name": name} | member.as_row() | vars(point.facts) | point.varied)
+            rows.append({"name": name} | member.as_row() | vars(each.point.facts) | each.point.varied)
     table = pd.DataFrame(rows)
     # A column that happens to be empty keeps its type, so that files of different sweeps fit together.
     kinds: dict[Any, Any] = {int: "Int64", float: "float64", str: "string"}
@@ -156,15 +166,15 @@ def contradictions(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _absent(point: Entry, seed: int, folder: Path) -> Record:
-    error = record.read_failure(folder)
-    return Record(point.facts, point.job, "failed" if error else "missing", seed, error=error)
+def _absent(read: Read) -> Record:
+    point, status = read.point, "failed" if read.error else "missing"
+    return Record(point.facts, point.job, status, read.seed, error=read.error)
 
 
-def curves(reads: list[Read]) -> pd.DataFrame:
+def curves(reads: Sequence[Read]) -> pd.DataFrame:
     """Return one row per member and epoch: job, its arm, seed, lr, epoch (from 0) and the curves."""
     rows = []
-    for point, _, members in reads:
+    for point, _, members, _ in reads:
         arm = {key: getattr(point.facts, key) for key in ("task", "pretrained", "freeze_depth", "batchnorm")}
         for member in members:
             facts = {"job": member.job, **arm, "seed": member.seed, "lr": member.lr}
@@ -181,7 +191,7 @@ def curves(reads: list[Read]) -> pd.DataFrame:
     return whole[[*first, *measured]].astype(dict.fromkeys(measured, float))  # null, for what was not finite, is NaN
 
 
-def variants(points: list[Entry]) -> list[str]:
+def variants(points: Sequence[Entry]) -> list[str]:
     """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth."""
     keys = {key for point in points for key in point.varied}
     return sorted(keys)
@@ -211,7 +221,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     for values, cell in table.groupby(keys, sort=False, dropna=False):
         chosen = cell[cell["selected"]]
         accuracies = chosen["test_accuracy"].to_numpy(float)
-        mean, std, low, high = inference.mean_interval(accuracies)
+        mean, std, low, high = mean_interval(accuracies)
         rows.append(
             dict(zip(keys, values, strict=True))
             | {
@@ -243,25 +253,21 @@ def _mean(values: pd.Series) -> float:
     return float(numbers.mean()) if len(numbers) else float("nan")
 
 
-def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
-    """Return, per task, the pretrained arm's test accuracies as an array (depths, seeds), NaN where missing.
-
-    Optional columns: block (tasks of one block have the same images), similarity (position on a near-far scale, smaller
-    is more similar) and score_<name> (of a depth's features, higher is better).
-    """
+def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
+    """Return, per task, what its pretrained arm shows: test accuracies (depths, seeds), NaN where missing, and more."""
     arm = table[table["pretrained"].astype(bool)]
-    scores = {}
+    found = {}
     for task, rows in arm.groupby("task", sort=False):
         grid = rows.assign(accuracy=rows["test_accuracy"].where(rows["selected"]).astype(float)).pivot_table(
             index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
         )
         tried = rows.groupby("freeze_depth")["lr"]
-        block, similarity = (_only(rows, column) for column in ("matched_group", "similarity"))
-        scores[str(task)] = verdict.TaskScores(
+        matched_group, similarity = (_only(rows, column) for column in ("matched_group", "similarity"))
+        found[str(task)] = TaskEvidence(
             case=str(rows["case"].iloc[0]),
             depths=grid.index.to_numpy(int),
             accuracy=grid.to_numpy(float),
-            block=None if block is None else str(block),
+            matched_group=None if matched_group is None else str(matched_group),
             similarity=None if similarity is None else float(similarity),
             n_classes=int(rows["n_classes"].iloc[0]),
             source_classes=int(rows["source_classes"].iloc[0]),
@@ -273,7 +279,7 @@ def accuracies(table: pd.DataFrame) -> dict[str, verdict.TaskScores]:
             },
             which=str(rows["which"].iloc[0]),
         )
-    return scores
+    return found
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from sweep import paths
 from sweep.config import Config
 from sweep.data import registry
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models.frozen import Network
-from sweep.paths import locked
 from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
@@ -72,11 +72,11 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
     folder = record.job_folder(root, point.job)
     start = time.perf_counter()
     trained = 0
-    with locked(folder / ".lock"):
+    with paths.locked(folder / ".lock"):
         seeds = point.config.seed_list
         owed = seeds if point.config.force else record.missing_seeds(root, point.job, seeds)
         record.clear_failure(folder)
-        record.write_text(folder / "config.yaml", _yaml(point.config))
+        paths.write_text(folder / "config.yaml", _yaml(point.config))
         try:
             for seed, of_seed in _train(session, point, owed, depths):
                 record.write_members(folder, seed, of_seed)

@@ -1,4 +1,4 @@
-"""Features of a frozen network for similarity.py: how far a task lies from the source, how well a depth suits it."""
+"""Features of a frozen network for the statistics: how far a task lies from the source, how well a depth suits it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from sweep.data.types import Images, Labels, Split, Task
 from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.stats import distances as similarity
-from sweep.stats.distances import Estimate, Floats, Placement
+from sweep.stats import transfer
+from sweep.stats.distances import Estimate, Placement
+from sweep.stats.features import Sample
+from sweep.stats.types import Floats
 from sweep.train.examples import Examples
 
 IMAGES = 1000  # of one side, at most: scores and distances of more hardly differ, and take longer
@@ -51,7 +54,8 @@ class Reference:
         order = np.sort(np.random.default_rng(0).permutation(len(target.labels))[: len(self.other_labels)])
         chosen = target.take(order)
         depths = encode(network, chosen.images)
-        last = similarity.distances(self.features[-1], depths[-1], self.labels, chosen.labels)
+        source = Sample(self.features[-1], self.labels)
+        last = similarity.distances(source, Sample(depths[-1], chosen.labels))
         tasks = [self._primary(depth, features, chosen.labels) for depth, features in enumerate(depths[:-1])]
         ends = self._scale(len(order))
         places = [similarity.place(each, *end) for each, end in zip([*tasks, last[PRIMARY]], ends, strict=True)]
@@ -67,7 +71,8 @@ class Reference:
         return self._ends[count]
 
     def _primary(self, depth: int, features: Floats, labels: Labels) -> Estimate:
-        return similarity.distances(self.features[depth], features, self.labels, labels, only=(PRIMARY,))[PRIMARY]
+        source = Sample(self.features[depth], self.labels)
+        return similarity.distances(source, Sample(features, labels), only=(PRIMARY,))[PRIMARY]
 
 
 def encode(network: Network, images: Images) -> list[Floats]:
@@ -125,6 +130,6 @@ def feature_scores(features: Floats, labels: Labels, head: Mapping[str, Tensor] 
         logits = torch.from_numpy(features) @ head["weight"].double().T + head["bias"].double()
         probabilities = logits.softmax(1).numpy()
     try:
-        return similarity.scores(features, labels, probabilities)
+        return transfer.scores(features, labels, probabilities)
     except UserError:  # fewer images than classes, or features that are not finite
         return {}

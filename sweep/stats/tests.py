@@ -10,14 +10,14 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-Floats = npt.NDArray[np.float64]
-Interval = tuple[float, float]
+from sweep.stats.types import Floats, Interval
 
 EXACT = 20_000
 DRAWN = 19_999
@@ -60,13 +60,11 @@ def difference_interval(first: Floats, second: Floats, level: float = 0.95) -> I
 
     None where a group has one value, or no group has values that differ: there is no spread to judge by.
     """
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < 2 or not _spread(first, second):
         return None
-    difference, error, freedom = _welch(first, second)
-    if error == 0:
-        return None
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    return difference - half, difference + half
+    with _nearly_constant_groups():
+        found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
+    return float(found.low), float(found.high)
 
 
 def equivalence(first: Floats, second: Floats, margin: float) -> float:
@@ -76,20 +74,27 @@ def equivalence(first: Floats, second: Floats, margin: float) -> float:
     """
     if min(len(first), len(second)) < 2:
         return 1.0
-    difference, error, freedom = _welch(first, second)
-    if error == 0:
-        return float(abs(difference) >= margin)
-    return float(stats.t.sf((margin - abs(difference)) / error, freedom))
-
-
-def _welch(first: Floats, second: Floats) -> tuple[float, float, float]:
-    """Return difference of means, its standard error, degrees of freedom (Welch and Satterthwaite)."""
-    parts = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
     difference = float(np.mean(first) - np.mean(second))
-    if sum(parts) < 1e-24:  # equal values, but for rounding
-        return difference, 0.0, 1.0
-    share = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
-    return difference, math.sqrt(sum(parts)), sum(parts) ** 2 / share
+    if not _spread(first, second):
+        return float(abs(difference) >= margin)
+    # of the two tests, the one on the side of the difference has the larger p-value
+    side = 1 if difference >= 0 else -1
+    with _nearly_constant_groups():
+        found = stats.ttest_ind(side * first - margin, side * second, equal_var=False, alternative="less")
+    return float(found.pvalue)
+
+
+def _spread(first: Floats, second: Floats) -> bool:
+    """Return whether a group has values that differ by more than rounding."""
+    return sum(float(np.var(values, ddof=1)) / len(values) for values in (first, second)) >= 1e-24
+
+
+@contextmanager
+def _nearly_constant_groups() -> Iterator[None]:
+    """Silence scipy's doubts about a group of equal values: the other group's spread is enough for Welch's test."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
+        yield
 
 
 def jonckheere(groups: Sequence[Floats]) -> Trend:
@@ -164,31 +169,31 @@ def _every(sizes: tuple[int, ...]) -> Iterator[npt.NDArray[np.int8]]:
         yield np.zeros(sizes[0], np.int8)
         return
     total = sum(sizes)
-    for places in itertools.combinations(range(total), sizes[-1]):
-        chosen = np.isin(np.arange(total), places)
+    for indices in itertools.combinations(range(total), sizes[-1]):
+        chosen = np.isin(np.arange(total), indices)
         for rest in _every(sizes[:-1]):
             labels = np.full(total, len(sizes) - 1, np.int8)
             labels[~chosen] = rest
             yield labels
 
 
-def page(blocks: Floats) -> Trend:
+def page(groups: Floats) -> Trend:
     """Return Page's L of the columns' rising in their order within rows, over all orders within every row; exact.
 
     L = sum over columns j = 1..k of j times the sum of the column's within-row ranks (Page 1963), ties averaged. Rows
     are independent, so its distribution is the convolution of theirs, ties and all.
-    blocks: (rows, k).
+    groups: (rows, k), one row per matched group.
     """
-    weights = np.arange(1, blocks.shape[1] + 1)
-    ranks = stats.rankdata(blocks, axis=1)
+    weights = np.arange(1, groups.shape[1] + 1)
+    ranks = stats.rankdata(groups, axis=1)
     observed = round(float(2 * (ranks @ weights).sum()))  # twice L: a whole number, as ranks are halves
     masses = np.ones(1)  # of twice L, from 0
     for row in ranks:
         values = [round(2 * float(np.dot(order, weights))) for order in itertools.permutations(row)]
         masses = np.convolve(masses, np.bincount(values) / len(values))
-    places = np.arange(len(masses))
-    mean = float(places @ masses)
-    spread = math.sqrt(float((places - mean) ** 2 @ masses))
+    indices = np.arange(len(masses))
+    mean = float(indices @ masses)
+    spread = math.sqrt(float((indices - mean) ** 2 @ masses))
     rising, falling = float(masses[observed:].sum()), float(masses[: observed + 1].sum())
     return Trend(observed / 2, rising, falling, (observed - mean) / spread if spread > 1e-9 else 0.0)
 
@@ -232,7 +237,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     corrected = [0.0] * len(p_values)
     least = 0.0
-    for rank, place in enumerate(np.argsort(p_values, kind="stable")):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = least
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = least
     return corrected

@@ -1,0 +1,336 @@
+"""What a report says: sentences, findings, tables and settings as data; render.py puts them on a page. Pure pandas."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweep.config import StudyConfig
+from sweep.report import table
+from sweep.report.table import Entry, Read
+from sweep.stats.types import Decision, Evidence, Interval, TaskEvidence
+from sweep.stats.verdict import decide
+
+EMBEDDED = "glyphs_latin"  # the letters source
+# Columns that are named where they are not as usual.
+USUAL = {"precision": "fp32", "prefix_precision": "fp32", "augment": "none"}
+
+Row = dict[str, str]  # of a table that is shown: its columns' headings, and its cells
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of the settings that the sweep varies beside task, pretrained and freeze_depth."""
+
+    label: str  # "" if there is only one
+    summary: pd.DataFrame
+    tasks: dict[str, TaskEvidence]
+    verdict: Decision
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the report says of one variant."""
+
+    variant: Variant
+    sentences: list[str]  # the verdict: which depths were kept, and what that says of the rule
+    findings: list[str]  # what it rests on
+    warnings: list[str]  # what a reader should know before trusting the table
+    comparison: list[Row]
+    tests: list[Row]
+    equivalence: str | None
+    kept: list[Row]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the report says.
+
+    rows, summary, curves: the tables as they go to files.
+    doubts: of declared cases.
+    missing: one line for each result that is not there.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    summary: pd.DataFrame
+    curves: pd.DataFrame
+    sections: list[Section]
+    side_by_side: list[Row]
+    epochs: list[Row]
+    note: str | None
+    doubts: list[str]
+    missing: list[str]
+    settings: dict[str, str]
+
+    def verdict(self) -> dict[str, Any]:
+        """Return verdict.json: of one variant its decision, of several one that lists theirs."""
+        decisions = [(each.variant.label, dataclasses.asdict(each.variant.verdict)) for each in self.sections]
+        if len(decisions) == 1:
+            return decisions[0][1]
+        summed = Decision("untested", f"{len(decisions)} variants, one verdict each", missing=self.missing)
+        parts = [{"variant": label, **decision} for label, decision in decisions]
+        return {**dataclasses.asdict(summed), "variants": parts}
+
+
+def gather(name: str, reads: Sequence[Read], points: Sequence[Entry], study: StudyConfig) -> Content:
+    """Return what there is to say of these points, from what was read of them."""
+    rows = table.collect(name, reads)
+    varied = table.variants(points)
+    summary = table.summary(rows, varied)
+    curves = table.curves(reads)
+    variants = list(_variants(rows, summary, varied, study.allow_missing))
+    return Content(
+        name=name,
+        rows=rows,
+        summary=summary,
+        curves=curves,
+        sections=[_section(each) for each in variants],
+        side_by_side=side_by_side(variants) if len(variants) > 1 else [],
+        epochs=by_epoch(curves, study),
+        note=study.note,
+        doubts=table.contradictions(rows),
+        missing=table.missing(rows),
+        settings=settings(rows),
+    )
+
+
+def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str], allow_missing: bool) -> Iterator[Variant]:
+    def made(label: str, summary: pd.DataFrame, part: pd.DataFrame) -> Variant:
+        tasks = table.evidence(part)
+        judged = decide(Evidence(tasks, table.missing(part), allow_missing))
+        return Variant(label, summary, tasks, judged)
+
+    if not varied:
+        yield made("", whole, rows)
+        return
+    for values, part in rows.groupby(varied, sort=False, dropna=False):
+        chosen = whole[(whole[varied].astype(str) == [str(value) for value in values]).all(axis=1)]
+        label = ", ".join(f"{key}={value}" for key, value in zip(varied, values, strict=True))
+        yield made(label, chosen, part)
+
+
+def _section(variant: Variant) -> Section:
+    judged = variant.verdict
+    equivalence = None
+    if judged.p_equivalence is not None and judged.p_equivalence < 1:  # 1: a case with one task cannot be tested
+        points = f"{100 * judged.margin:g} accuracy points"
+        p_value = f"p = {judged.p_equivalence:.3f}"
+        equivalence = f"No difference of {points} or more between cases at any depth (TOST): {p_value}."
+    return Section(
+        variant=variant,
+        sentences=sentences(judged),
+        findings=findings(judged),
+        warnings=warnings(variant),
+        comparison=comparison(variant),
+        tests=test_rows(judged),
+        equivalence=equivalence,
+        kept=kept_rows(variant),
+    )
+
+
+def comparison(variant: Variant) -> list[Row]:
+    """Return the table that a reader compares: a row per task and depth, test accuracy in %, mean +- 95 % interval."""
+    lines = []
+    for (task, case, depth), cell in variant.summary.groupby(["task", "case", "freeze_depth"], sort=False):
+        arms = {bool(row["pretrained"]): row for _, row in cell.iterrows()}
+        kept = variant.verdict.kept_depth.get(str(task)) == depth
+        line = {"task": str(task), "case": str(case), "frozen": f"{depth}/{cell['n_blocks'].iloc[0]}"}
+        if variant.summary["pretrained"].eq(True).any():
+            line["pretrained"] = _accuracy(arms.get(True)) + (" kept" if kept else "")
+        if variant.summary["pretrained"].eq(False).any():
+            line["random"] = _accuracy(arms.get(False))
+        if True in arms and False in arms:
+            gain = 100 * (arms[True]["mean"] - arms[False]["mean"])
+            line["gain"] = f"{gain:+.1f}" if np.isfinite(gain) else ""
+        counts = sorted({str(int(row["n"])) for row in arms.values()})
+        line["seeds"] = "/".join(counts)
+        times = [row["seconds_per_epoch"] for row in arms.values()]
+        line["s/epoch"] = " ".join(f"{seconds:.3f}" if np.isfinite(seconds) else "-" for seconds in times)
+        lines.append(line)
+    return lines
+
+
+def _accuracy(row: Any) -> str:
+    if row is None or not np.isfinite(row["mean"]):
+        return "missing"
+    half = row["high"] - row["mean"]
+    return f"{100 * row['mean']:.1f}" + (f" ± {100 * half:.1f}" if np.isfinite(half) else "")
+
+
+def sentences(judged: Decision) -> list[str]:
+    """Return the verdict in two sentences: which depths were kept, and what that says of the rule."""
+    kept = ", ".join(f"{depth} on {task}" for task, depth in judged.kept_depth.items())
+    points = f"{100 * judged.margin:g} point" + ("" if judged.margin == 0.01 else "s")
+    first = f"Deepest of the freezes tried whose mean test accuracy is within {points} of the best: {kept}."
+    return [
+        first if kept else "No depth can be compared.",
+        f"The rule of thumb: {judged.decision}; {judged.reason}.",
+    ]
+
+
+def findings(judged: Decision) -> list[str]:
+    """Return what the answer rests on, a line each: the effect, the regrets, what would decide it."""
+    lines = []
+    if judged.effect_blocks is not None and judged.effect_points is not None:
+        over = f" (95 % over {judged.interval_over})" if judged.interval_over else ""
+        lines.append(
+            f"Effect: {judged.effect_blocks:+.2g} blocks{_interval(judged.interval, '.2g')},"
+            f" {judged.effect_points:+.1f} accuracy points{_interval(judged.effect_points_interval, '.1f')}{over};"
+            f" {judged.n_tasks} tasks, {judged.n_seeds} seeds."
+        )
+    lost = [f"{way} {value:.1f}" for way, value in judged.mean_regret.items() if value is not None]
+    if lost:
+        lines.append(f"Accuracy points lost against the best depth, mean over tasks: {', '.join(lost)}.")
+    if judged.to_decide:
+        lines.append(f"What would decide: {judged.to_decide}.")
+    return lines
+
+
+def _interval(interval: Interval | None, style: str) -> str:
+    return f" [{interval[0]:+{style}}, {interval[1]:+{style}}]" if interval else ""
+
+
+def test_rows(judged: Decision) -> list[Row]:
+    """Return a row per test; p-values one-sided, in the rule's direction."""
+    rows = []
+    for each in judged.tests:
+        effect = ""
+        if each.effect is not None:
+            effect = f"{each.effect:+.2g} {each.effect_unit}{_interval(each.interval, '.2g')}"
+        rows.append(
+            {
+                "test": each.name,
+                "role": each.role,
+                "n": str(each.n),
+                "statistic": f"{each.statistic:.3g}",
+                "effect": effect,
+                "p": f"{each.p_value:.3f}",
+                "p reversed": f"{each.p_reversed:.3f}",
+                "p corrected": f"{each.corrected:.3f}",
+            }
+        )
+    return rows
+
+
+def kept_rows(variant: Variant) -> list[Row]:
+    """Return a row per task: its kept depth with interval, and the regret of each way to choose a depth."""
+    judged, lines = variant.verdict, []
+    for task, depth in judged.kept_depth.items():
+        each = variant.tasks[task]
+        low, high = judged.kept_interval.get(task, (None, None))
+        line = {"task": task, "case": each.case, "kept": f"{depth}/{each.n_blocks}"}
+        line |= {"95 % over seeds": "" if low is None else f"{low} to {high}"}
+        line |= {"classes": f"{each.n_classes}/{each.source_classes}"}
+        if any(other.similarity is not None for other in variant.tasks.values()):
+            line |= {"distance": "" if each.similarity is None else f"{each.similarity:.3g}"}
+        regret = judged.regret.get(task, {})
+        lines.append(line | {f"lost: {way}": "" if x is None else f"{x:.1f}" for way, x in regret.items()})
+    return lines
+
+
+def side_by_side(variants: Sequence[Variant]) -> list[Row]:
+    """Return test accuracy in % of the pretrained arm: a row per task and depth, * = the task's best."""
+    cells: dict[tuple[str, int], dict[str, float]] = {}
+    for variant in variants:
+        arm = variant.summary[variant.summary["pretrained"].astype(bool)]
+        for task, depth, mean in zip(arm["task"], arm["freeze_depth"], arm["mean"], strict=True):
+            cells.setdefault((str(task), int(depth)), {})[variant.label] = float(mean)
+    best: dict[str, float] = {}
+    for (task, _), row in cells.items():
+        best[task] = max([best.get(task, 0.0), *(mean for mean in row.values() if np.isfinite(mean))])
+    lines = []
+    for (task, depth), row in cells.items():
+        line = {"task": task, "frozen": str(depth)}
+        for variant in variants:
+            mean = row.get(variant.label, float("nan"))
+            shown = f"{100 * mean:.1f}" + ("*" if mean == best[task] else "")
+            line[variant.label] = shown if np.isfinite(mean) else ""
+        lines.append(line)
+    return lines
+
+
+def warnings(variant: Variant) -> list[str]:
+    """Return what a reader should know before trusting the table, a line each."""
+    whole = variant.summary
+    lines = []
+    if (whole["n"] == 1).any():
+        lines.append("One seed: no interval, and differences may be noise.")
+    arms = whole.pivot_table(index=["task", "freeze_depth"], columns="pretrained", values="mean", sort=False)
+    if {True, False} <= set(arms.columns):
+        worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]
+        if worse:
+            lines.append(f"Random weights did better than pretrained ones on {', '.join(worse)}.")
+    # Only the embedded source is known to reach more; what another source should reach, its own task decides.
+    low = whole.loc[(whole["source_accuracy"] < 0.9) & whole["source"].eq(EMBEDDED), "source_accuracy"]
+    if len(low):
+        lines.append(f"The source was learned poorly: validation accuracy {low.min():.2f} on its own task.")
+    return lines
+
+
+def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[Row]:
+    """Return test accuracy in % after every epoch, a row per arm, references first; [] if it was not recorded."""
+    if "test_accuracy" not in curves:
+        return []
+    lines = []
+    for reference in study.reference:
+        line = {"arm": reference.label}
+        line |= {str(epoch): f"{100 * value:.1f}" for epoch, value in enumerate(reference.test_accuracy)}
+        lines.append(line | {"s/epoch": f"{np.mean(reference.seconds_per_epoch):.1f}"})
+    # With nothing frozen, both BatchNorm policies are the same job: one row.
+    once = curves.drop_duplicates(["job", "seed", "lr", "epoch"])
+    for _, arm in once.groupby(["job", "lr"], sort=False):
+        first = arm.iloc[0]
+        label = f"{first['task']}: pretrained={str(first['pretrained']).lower()}, freeze_depth={first['freeze_depth']}"
+        line = {"arm": label + (f", batchnorm={first['batchnorm']}" if first["freeze_depth"] else "")}
+        means = arm.groupby("epoch")["test_accuracy"].mean()
+        line |= {str(epoch): f"{100 * value:.1f}" for epoch, value in means.items()}
+        lines.append(line | {"s/epoch": f"{arm['epoch_seconds'].mean():.1f}"})
+    # The columns in order, also where a reference has fewer epochs.
+    columns = ["arm", *sorted({key for line in lines for key in line} - {"arm", "s/epoch"}, key=int), "s/epoch"]
+    return [{column: line.get(column, "") for column in columns} for line in lines]
+
+
+def settings(rows: pd.DataFrame) -> dict[str, str]:
+    """Return under which settings the rows came about, in words."""
+    first = rows[rows["selected"]].iloc[0] if rows["selected"].any() else rows.iloc[0]
+    counted = [
+        f"{task} {part['n_train'].dropna().astype(int).unique().tolist()}"
+        for task, part in rows.groupby("task", sort=False)
+    ]
+    facts = {
+        "source": ", ".join(rows["source"].unique()) + _source_accuracy(rows),
+        "model": ", ".join(rows["model"].unique()),
+        "image size, pixels": ", ".join(map(str, rows["image_size"].unique())),
+        "source resolution, pixels": _values(rows, "source_image_size"),
+        "normalisation": _values(rows, "normalization"),
+        "BatchNorm of frozen blocks": ", ".join(rows["batchnorm"].unique()),
+        "training images per seed": ", ".join(counted),
+        "epochs, batch size": f"{first['epochs']}, {first['batch_size']}",
+        "learning rates": ", ".join(f"{lr:g}" for lr in sorted(rows["lr"].dropna().unique())) or "none recorded",
+        "seeds": ", ".join(map(str, sorted(rows["seed"].unique()))),
+        "device": str(first["device"]),
+        "versions": str(first["versions"]),
+        "code": "an installed package" if pd.isna(first["git_commit"]) else str(first["git_commit"]),
+    }
+    for column, usual in USUAL.items():
+        values = [str(value) for value in rows[column].dropna().unique()]
+        if set(values) - {usual}:
+            facts[column.replace("_", " ")] = ", ".join(values)
+    return facts
+
+
+def _values(rows: pd.DataFrame, column: str) -> str:
+    return "; ".join(map(str, rows[column].dropna().unique())) or "not recorded"
+
+
+def _source_accuracy(rows: pd.DataFrame) -> str:
+    """Return what the pretrained weights reach on the validation split of their own task, where it is known."""
+    known = rows["source_accuracy"].dropna()
+    if known.empty:
+        return ""
+    low, high = f"{100 * known.min():.1f}", f"{100 * known.max():.1f}"
+    return f" (validation accuracy on its own task: {low if low == high else f'{low} to {high}'} %)"

@@ -1,0 +1,136 @@
+"""How large the difference between the cases is, whether there is none, and what would decide where neither is sure."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from sweep.stats import tests
+from sweep.stats.rule import by_unit, kept_depths
+from sweep.stats.types import ALPHA, MARGIN, POWER, Floats, Interval, Ints, TaskEvidence
+
+DRAWS = 2000  # of the bootstrap over seeds
+
+
+class SeedDraws(NamedTuple):
+    """The bootstrap over one task's seeds: its kept depth and its gain in accuracy points, (DRAWS,) each."""
+
+    kept: Ints
+    gain: Floats
+
+    def kept_interval(self) -> tuple[int, int]:
+        """Return the 95 % percentile interval of the kept depth; its ends are depths that were tried."""
+        low, high = np.quantile(self.kept, [0.025, 0.975], method="inverted_cdf")
+        return int(low), int(high)
+
+
+class Effect(NamedTuple):
+    """How much more the last case keeps than the first: see Decision for the fields of these names."""
+
+    effect_blocks: float
+    effect_points: float
+    interval: Interval | None = None
+    effect_points_interval: Interval | None = None
+    interval_over: str | None = None
+
+
+def seed_draws(task: TaskEvidence, margin: float = MARGIN) -> SeedDraws | None:
+    """Return the bootstrap over seeds; None below three seeds: two have but three resamples, and so no interval."""
+    if task.n_seeds < 3:
+        return None
+    curves = task.accuracy @ _weights(task.n_seeds)  # (D, DRAWS)
+    return SeedDraws(kept_depths(task.depths, curves, margin), 100 * (curves[-1] - curves[0]))
+
+
+@functools.cache
+def _weights(n: int) -> Floats:
+    """Return (n, DRAWS): in which share each of n seeds is in each draw."""
+    return np.random.default_rng([0, n]).multinomial(n, [1 / n] * n, size=DRAWS).T / n
+
+
+def effect(
+    tasks: Mapping[str, TaskEvidence],
+    kept: Mapping[str, int],
+    draws: Mapping[str, SeedDraws],
+    cases: Sequence[str],
+) -> Effect:
+    """Return what the last of the cases keeps and gains, less the first; intervals over tasks where there are several.
+
+    draws: of the tasks that have them; with one task in one of the two cases, intervals are over seeds.
+    """
+    ends = (cases[-1], cases[0])
+    blocks = [by_unit(tasks, kept, case) for case in ends]
+    points = [100 * by_unit(tasks, gains(tasks, -1), case) for case in ends]
+    found = Effect(float(blocks[0].mean() - blocks[1].mean()), float(points[0].mean() - points[1].mean()))
+    if min(map(len, blocks)) > 1:
+        return found._replace(
+            interval=tests.difference_interval(blocks[0], blocks[1]),
+            effect_points_interval=tests.difference_interval(points[0], points[1]),
+            interval_over="tasks and seeds",
+        )
+    if not all(task in draws for task in tasks):
+        return found
+    rng = np.random.default_rng(0)
+    groups = [[draws[task] for task, each in tasks.items() if each.case == case] for case in ends]
+    return found._replace(
+        interval=_drawn_difference([[each.kept for each in group] for group in groups], rng),
+        effect_points_interval=_drawn_difference([[each.gain for each in group] for group in groups], rng),
+        interval_over="seeds",
+    )
+
+
+def _drawn_difference(groups: Sequence[Sequence[npt.NDArray[np.generic]]], rng: np.random.Generator) -> Interval:
+    """Return the 95 % interval of the first group's mean less the second's, from draws of each task in it.
+
+    Each task's draws are shuffled: seeds of different tasks have nothing in common.
+    """
+    first, second = (np.mean([rng.permutation(drawn) for drawn in group], axis=0) for group in groups)
+    low, high = np.quantile(first - second, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def gains(tasks: Mapping[str, TaskEvidence], index: int) -> dict[str, float]:
+    """Return, per task, the accuracy of the depth at this index less that of the shallowest."""
+    return {task: float(each.curve[index] - each.curve[0]) for task, each in tasks.items()}
+
+
+def equivalence(tasks: Mapping[str, TaskEvidence], cases: Sequence[str], margin: float = MARGIN) -> float:
+    """Return the p-value that no two cases differ by margin or more in what any depth gains over the shallowest.
+
+    All tests must reject, so that the largest p counts and needs no correction (intersection-union, Berger 1982).
+    Where tasks differ in their depths, only the deepest is compared.
+    """
+    grids = {tuple(each.depths.tolist()) for each in tasks.values()}
+    p_values = []
+    for index in range(1, len(next(iter(grids)))) if len(grids) == 1 else (-1,):
+        gained = gains(tasks, index)
+        groups = [by_unit(tasks, gained, case) for case in cases]
+        p_values += [
+            tests.equivalence(first, second, margin) for row, first in enumerate(groups) for second in groups[row + 1 :]
+        ]
+    return max(p_values)
+
+
+def to_decide(n: int, z: float, intervals: Mapping[str, tuple[int, int]]) -> tuple[str, int | None]:
+    """Return in words how many more tasks than these n would decide with POWER, and that number where it is below 1000.
+
+    z: how clear the order was seen.
+    intervals: of the kept depths.
+
+    Normal approximation: the order's z grows with the square root of the number of tasks, and has to reach
+    z(1 - ALPHA) + z(POWER) (Noether 1987). An estimate from one sweep, as uncertain as its effect.
+    """
+    wide = sum(low < high for low, high in intervals.values())
+    sharper = f"; more seeds would sharpen {wide} of {len(intervals)} kept depths" if wide else ""
+    if not intervals:
+        sharper = "; with fewer than three seeds, how sure the kept depths are is not known"
+    need = float(stats.norm.isf(ALPHA) + stats.norm.ppf(POWER))
+    if abs(z) < need * math.sqrt(n / 1000):
+        return "the order seen is so weak that over 1000 tasks would be needed" + sharper, None
+    more = max(1, math.ceil(n * (need / z) ** 2) - n)
+    answer = "supported" if z > 0 else "contradicted"
+    return f"about {more} more tasks, if the order stays as seen, for {answer} with {POWER:.0%} power{sharper}", more

@@ -1,0 +1,141 @@
+"""What goes into a verdict and what comes out of it, and the words that all of it is said in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Interval = tuple[float, float]
+
+CASES = ("dissimilar", "similar_more", "similar_fewer")  # in the order in which the rule keeps more
+MARGIN = 0.01  # accuracy that may be lost for a deeper freeze: one point
+ALPHA = 0.05
+POWER = 0.8  # of the sweep that `to_decide` asks for
+
+
+@dataclass(frozen=True)
+class TaskEvidence:
+    """One task's pretrained arm, and what is known of the task.
+
+    depths: (D,) ascending.
+    accuracy: (D, S) in 0..1, one column per seed, NaN where there is no result.
+    matched_group: tasks of one group have the same images; None = no other task has them.
+    similarity: position on a near-far scale, smaller = more similar.
+    rates: the learning rates tried at each depth.
+    scores: name to (D,), a transferability score of each depth, higher = better.
+    which: the blocks that freeze_depth freezes, as freeze.which says it.
+    """
+
+    case: str
+    depths: Ints
+    accuracy: Floats
+    matched_group: str | None = None
+    similarity: float | None = None
+    n_classes: int | None = None
+    source_classes: int | None = None
+    n_blocks: int | None = None
+    rates: tuple[tuple[float, ...], ...] | None = None
+    scores: Mapping[str, Floats] | None = None
+    which: str = "prefix"
+
+    @property
+    def n_seeds(self) -> int:
+        return int(self.accuracy.shape[1])
+
+    @property
+    def curve(self) -> Floats:
+        """Return the mean accuracy over seeds at every depth (D,)."""
+        curve: Floats = self.accuracy.mean(axis=1)
+        return curve
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every depth has the accuracy of every seed, of one seed at least."""
+        return bool(self.accuracy.size and np.isfinite(self.accuracy).all())
+
+    def share(self, depth: float) -> float:
+        """Return which share of the blocks a depth is; the depth itself where their number is not known."""
+        return depth / self.n_blocks if self.n_blocks else float(depth)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a verdict is drawn from.
+
+    tasks: by name.
+    missing: what the sweep lacks, a line each.
+    allow_missing: draw a verdict also from what is there; the reason then says so.
+    """
+
+    tasks: Mapping[str, TaskEvidence]
+    missing: Sequence[str] = ()
+    allow_missing: bool = False
+    margin: float = MARGIN
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of the rule.
+
+    statistic: as `name` says.
+    n: what was permuted, or whose signs were flipped: tasks, or matched groups.
+    p_value, p_reversed: one-sided, for the rule and for its reverse.
+    corrected: p_value, for the other tests of the same role.
+    z: distance of the statistic from its mean without order, in standard deviations.
+    """
+
+    name: str
+    role: str  # primary | exploratory
+    statistic: float
+    n: int
+    p_value: float
+    p_reversed: float
+    corrected: float
+    z: float
+    effect: float | None = None  # in effect_unit
+    interval: Interval | None = None
+    effect_unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer, and all that it rests on.
+
+    decision: supported, contradicted, equivalent (the cases differ by less than the margin at every depth) or
+    inconclusive; descriptive (too few tasks for any test to reject at 5 %); incomplete (points are missing, so no
+    answer); untested (the sweep cannot speak to the rule: one case, one depth, unequal learning rates, not a prefix).
+    kept_interval: 95 % percentile bootstrap over three seeds or more.
+    effect_blocks: mean kept depth of the case that the rule keeps most of, less that of the case it keeps fewest of.
+    effect_points: what freezing the deepest instead of the shallowest depth gains in accuracy points on the first of
+    those cases, less what it gains on the second.
+    interval, effect_points_interval: 95 %; Welch's over tasks (whose values hold the noise of their seeds), or, with
+    one task per case, a percentile bootstrap over seeds, which does not hold how tasks differ.
+    p_value, p_value_reversed: of the deciding test, corrected for the primary tests.
+    p_equivalence: the largest p of the TOSTs over depths and pairs of cases.
+    regret: per task, accuracy points lost against the best depth by each way to choose one; None = not applicable.
+    """
+
+    decision: str
+    reason: str
+    kept_depth: dict[str, int] = field(default_factory=dict)
+    kept_interval: dict[str, tuple[int, int]] = field(default_factory=dict)
+    effect_blocks: float | None = None
+    interval: Interval | None = None
+    effect_points: float | None = None
+    effect_points_interval: Interval | None = None
+    interval_over: str | None = None  # seeds, or tasks and seeds
+    p_value: float | None = None
+    p_value_reversed: float | None = None
+    p_equivalence: float | None = None
+    tests: list[Test] = field(default_factory=list)
+    regret: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    mean_regret: dict[str, float | None] = field(default_factory=dict)
+    to_decide: str | None = None  # what would decide it, where this sweep does not
+    more_tasks: int | None = None
+    n_tasks: int = 0
+    n_seeds: int = 0
+    margin: float = MARGIN
+    missing: list[str] = field(default_factory=list)
