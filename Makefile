@@ -1,9 +1,11 @@
 # Two commands do all the set-up on a fresh machine: `make sweep` and `make test`.
+# CONSTRAINTS=constraints.txt installs the versions with which everything was last seen to pass, instead of the newest.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?=
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint types tests campaign bench clean
+.PHONY: sweep test quick lint types tests lowest campaign bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/python -m sweep -m pretrained=true,false freeze_depth=0,2,4
@@ -19,10 +21,20 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
+
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow and not campaign"
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m pytest -m campaign
+
+# The tests with the oldest version of every dependency that pyproject.toml allows, in an environment of their own.
+lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --disable-pip-version-check -q uv
+	$(VENV)-lowest/bin/uv pip install -q --compile-bytecode --python $(VENV)-lowest/bin/python --resolution lowest-direct -e .[test]
+	$(VENV)-lowest/bin/python -m pytest
 
 # CIFAR=folder with train/<class>/ and test/<class>/ of the CIFAR-10 images
 bench: $(VENV)/.installed
@@ -32,11 +44,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.main_command
 	$(BIN)/python -m benchmarks.table
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "freeze-sweep needs Python 3.11 or newer; set PYTHON=python3.12, for example")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e .[test]
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(addprefix -c ,$(CONSTRAINTS)) -e .[test]
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
