@@ -24,7 +24,9 @@ from sweep.data import task as data
 from sweep.errors import UserError, unknown
 from sweep.models import build as models
 from sweep.models.cuts import timm as timm_models
+from sweep.models.spec import TIMM
 from sweep.paths import cache_folder
+from sweep.plan import catalog
 
 LEAST_MATCH = 0.95  # of the backbone's tensors that a checkpoint must have
 
@@ -65,7 +67,7 @@ def resolve(config: SourceConfig, model: str) -> Source:
 
 def check(source: Source, model: ModelConfig, image_size: int) -> None:
     """Raise UserError if the source cannot serve this model at this image size."""
-    if image_size != source.image_size and models.spec(model.full_name, image_size).fixed:
+    if image_size != source.image_size and catalog.spec(model.full_name, image_size).fixed:
         raise UserError(
             f"data.image_size={image_size}: {model.full_name} has one position per patch, and its source {source.task} "
             f"learned them at {source.image_size} pixels; use {source.image_size}"
@@ -176,6 +178,7 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
 
     state = models.random_state(model, size, seed=0)
     network = models.build(model, state, len(task.classes), size, head_seed=0)
+    models.quicken(network, model, size)
     parts, head = models.blocks(network, model, Unit.stage)
     normalize = freeze.Normalize(PLAIN_MEAN, PLAIN_STD)
     whole = freeze.Network(normalize, parts, head, 0, BatchNorm.frozen).to(device)
@@ -214,7 +217,7 @@ def _train(config: SourceConfig, model: str, device: str, path: Path) -> None:
 
 
 def _imagenet(config: SourceConfig, model: str) -> Source:
-    if model.startswith(timm_models.PREFIX):
+    if model.startswith(TIMM):
         raise UserError(
             f"source=imagenet: torchvision has no weights for {model}; use source=timm or source=checkpoint"
         )
@@ -228,7 +231,9 @@ def _imagenet(config: SourceConfig, model: str) -> Source:
     name = chosen.url.rsplit("/", 1)[-1]  # torchvision's file names end in a hash of the content
     size = int(preset.crop_size[0])
     load = functools.partial(_download, chosen, name, model, size)
-    return Source("imagenet", len(chosen.meta["categories"]), size, preset.mean, preset.std, name, load)
+    # Inception v3 and GoogLeNet are built for another normalisation than that of the weights' own transforms.
+    own = catalog.preset(model) if model in ("inception_v3", "googlenet") else preset
+    return Source("imagenet", len(chosen.meta["categories"]), size, own.mean, own.std, name, load)
 
 
 def _download(weights: Any, name: str, model: str, size: int, device: str) -> Weights:
@@ -249,9 +254,9 @@ def _download(weights: Any, name: str, model: str, size: int, device: str) -> We
 
 
 def _timm(config: SourceConfig, model: str) -> Source:
-    if not model.startswith(timm_models.PREFIX):
+    if not model.startswith(TIMM):
         raise UserError(f"source=timm: {model} is torchvision's; add model=timm model.name={model}, or source=imagenet")
-    card = timm_models.card(model, None)
+    card = catalog.card(model)
     if card.weights is None:
         raise UserError(
             f"source=timm: timm has no pretrained weights for {model}; use source=checkpoint source.path=FILE"
@@ -259,9 +264,10 @@ def _timm(config: SourceConfig, model: str) -> Source:
 
     def load(device: str) -> Weights:
         found = timm_models.pretrained(model)
-        return _fit_to_model(found, model, card.image_size, card.weights or model)
+        return _fit_to_model(found, model, card.preset.image_size, card.weights or model)
 
-    return Source(card.task, card.n_classes, card.image_size, card.mean, card.std, card.weights, load)
+    own = card.preset
+    return Source(card.task, card.n_classes, own.image_size, own.mean, own.std, card.weights, load)
 
 
 # --- a file ---------------------------------------------------------------------------------------------------
@@ -275,7 +281,7 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
         raise UserError(f"source.path={config.path}: use a .safetensors, .pth or .pt file")
     if not path.is_file():
         raise UserError(f"source.path={config.path}: no such file")
-    own = models.preset(model)
+    own = catalog.preset(model)
     size = own.image_size if config.image_size is None else config.image_size
     mean, std = config.mean or own.mean, config.std or own.std
     for key, values in (("mean", mean), ("std", std)):

@@ -34,6 +34,7 @@ from sweep.data import task as data
 from sweep.data.task import Labels, Split, Task
 from sweep.errors import UserError
 from sweep.models import build as models
+from sweep.plan import catalog
 from sweep.plan import sources as source
 from sweep.plan.sources import Source, Weights
 from sweep.report import record, table
@@ -93,8 +94,8 @@ def plan(config: Config) -> Point:
     src = source.resolve(config.source, config.model.full_name)
     size = src.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
-    models.check(config.model, config.freeze.unit, config.freeze_depth, size)
-    spec = models.spec(config.model.full_name, size)
+    catalog.check(config.model, config.freeze.unit, config.freeze_depth, size)
+    spec = catalog.spec(config.model.full_name, size)
     source.check(src, config.model, size)
     data.check(config.data)
     source.check_disjoint(config.source, config.data)
@@ -628,6 +629,7 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
 
     def built(state: models.State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
         model = models.build(name, state, point.common["n_classes"], size, torch_seed(seed, "head"))
+        models.quicken(model, name, size)
         return models.blocks(model, name, config.freeze.unit)
 
     which = config.freeze.which if depth is None else settings.Which.prefix
@@ -640,7 +642,8 @@ def _network(point: Point, seed: int, device: torch.device, depth: int | None = 
     plain = config.data.normalize is settings.Normalization.none
     normalize = freeze.Normalize([0.0] * 3, [1.0] * 3) if plain else freeze.Normalize(src.mean, src.std)
     how = config.freeze
-    return freeze.Network(normalize, blocks, head, depth, how.batchnorm, how.precision, which).to(device)
+    frozen = settings.frozen_blocks(which, depth, len(blocks))
+    return freeze.Network(normalize, blocks, head, frozen, how.batchnorm, how.precision).to(device)
 
 
 _loaded: dict[str, Weights] = {}  # the last source of this process, by its key

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
 from sweep.data.task import Labels
 from sweep.models import convolutions
+from sweep.models.auxiliary import auxiliary_loss
 from sweep.models.frozen import channels_last, mixed
 from sweep.seeds import torch_seed
 
@@ -158,7 +159,7 @@ def fit(
                     inputs = flip_crop(inputs, views)
                 with mixed(device, recipe.precision):
                     logits = model(inputs)
-                loss = F.cross_entropy(logits.float(), labels)
+                loss = F.cross_entropy(logits.float(), labels) + auxiliary_loss(model, labels)
                 stepper.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if others is not None:
@@ -256,7 +257,9 @@ def fit_heads(
 def is_head(suffix: nn.Module) -> bool:
     """Return whether fit_heads() can train this: nothing but a linear layer, perhaps with dropout before it."""
     leaves = [module for module in suffix.modules() if not list(module.children())]
-    return isinstance(leaves[-1], nn.Linear) and all(isinstance(leaf, nn.Dropout) for leaf in leaves[:-1])
+    last = leaves[-1]
+    biased = isinstance(last, nn.Linear) and last.bias is not None
+    return biased and all(isinstance(leaf, nn.Dropout) for leaf in leaves[:-1])
 
 
 def _linear(head: nn.Module) -> nn.Linear:
