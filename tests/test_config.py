@@ -13,7 +13,7 @@ from sweep.config import Config, check
 from sweep.data import task as data
 from sweep.data import torchvision as downloads
 from sweep.errors import AbsentError, UserError
-from sweep.models import build as models
+from sweep.plan import catalog
 from sweep.plan import sources as source
 
 YAMLS = sorted(str(path.relative_to(cli.CONF)) for path in cli.CONF.rglob("*.yaml"))
@@ -34,7 +34,7 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
         if (group, option) == ("model", "timm"):
             assert config.model.full_name == "timm/tf_efficientnet_lite0"
             return
-        assert named in {"model": models.MODELS, "source": source.SOURCES, "data": data.DATASETS}[group]
+        assert named in {"model": catalog.NAMES, "source": source.SOURCES, "data": data.DATASETS}[group]
 
 
 @pytest.mark.parametrize("path", [path for path in YAMLS if "/" in path])
@@ -48,8 +48,9 @@ def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
 
 def test_every_table_entry_has_its_yaml() -> None:
     others = {"glyphs_latin", "self"}  # recipes of source=pretrain, and a data set that has no YAML of its own
-    for group, table in (("model", {*models.MODELS, "timm"}), ("source", source.SOURCES), ("data", data.DATASETS)):
+    for group, table in (("source", source.SOURCES), ("data", data.DATASETS)):
         assert {path.stem for path in (cli.CONF / group).glob("*.yaml")} - others == set(table) - others
+    assert {path.stem for path in (cli.CONF / "model").glob("*.yaml")} <= {*catalog.NAMES, "timm"}
 
 
 def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
