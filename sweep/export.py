@@ -2,6 +2,10 @@
 
 outputs/<name>/export/<task>/model.safetensors    all weights, under the names of the model's own library
 outputs/<name>/export/<task>/model.json           what they are: classes, normalisation, input size, source, metrics
+
+No module of the model is ours. Without this package the weights load into
+`torchvision.models.get_model(facts["model"], weights=None, **facts["arguments"])`, or for a model timm/NAME into
+`timm.create_model("NAME", **facts["arguments"])`; images are divided by 255, less the mean, divided by the deviation.
 """
 
 import hashlib
@@ -13,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sweep import paths
@@ -31,7 +37,7 @@ FORMAT = 1  # of model.json
 
 
 class Classifier(nn.Module):
-    """An exported model, in evaluation mode. facts: the content of model.json."""
+    """An exported model, in evaluation mode. model: the library's own. facts: the content of model.json."""
 
     def __init__(self, model: nn.Module, facts: dict[str, Any]) -> None:
         super().__init__()
@@ -56,9 +62,6 @@ def load(path: str | Path) -> Classifier:
 
     Nothing in the files is executed.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(path)
     facts = paths.read_json(folder / "model.json")
     if facts is None or facts.get("format") != FORMAT:
@@ -104,8 +107,6 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
     No weights are kept while a sweep runs, so exporting costs one member of all that were trained.
     raises: UserError if the training does not repeat what the record says.
     """
-    from safetensors.torch import save
-
     assert member.lr is not None, "a selected member has a learning rate"
     network, curves = retrain(point, member.seed, member.lr, session)
     accuracy = curves.val_accuracy[-1] if curves.val_accuracy else None
@@ -124,6 +125,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
     facts = {
         "format": FORMAT,
         "model": name,
+        "arguments": {"num_classes": n_classes, **models.library_arguments(name, size)},
         "classes": data.classes(point.config.data),
         "image_size": size,
         "mean": normalize.mean.flatten().tolist(),

@@ -1,6 +1,7 @@
 """Convolutions onto few pixels: the same numbers in less time."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from sweep.models import build as models
 from sweep.models import convolutions
+from sweep.models.cuts import torchvision as torchvision_models
 
 
 def pair(kernel: int, stride: int, padding: int, side: int) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -44,10 +46,39 @@ def test_larger_outputs_kernels_of_one_and_groups_stay_as_they_are() -> None:
         (nn.Conv2d(3, 3, 3, 1, 1, groups=3), 1),
     ):
         assert convolutions.choose(nn.Sequential(conv).to("meta"), side) == {}
-    windows = models._replaceable("resnet18", 32)
+    windows = models.faster_convolutions("resnet18", 32)
     assert [path.split(".")[0] for path, window in windows.items() if window] == ["layer4"] * 4
     assert [path.split(".")[0] for path, window in windows.items() if not window] == ["layer3"] * 4
-    assert models._replaceable("resnet18", 128) == {}
+    assert models.faster_convolutions("resnet18", 128) == {}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_the_librarys_own_classes_come_back(name: str) -> None:
+    skeleton = torchvision_models.skeleton(name, 32)
+    before = [type(module) for module in skeleton.modules()]
+    keys, attributes = list(skeleton.state_dict()), [sorted(vars(module)) for module in skeleton.modules()]
+    models.quicken(skeleton, name, 32)
+    ours = [module for module in skeleton.modules() if type(module).__module__.startswith("sweep")]
+    assert {type(module) for module in ours} == {convolutions.OnePixelConv2d, convolutions.FewPixelsConv2d}
+    convolutions.restore(skeleton)
+    assert [type(module) for module in skeleton.modules()] == before
+    assert all(type(module).__module__.split(".")[0] in ("torch", "torchvision") for module in skeleton.modules())
+    assert list(skeleton.state_dict()) == keys
+    assert [sorted(vars(module)) for module in skeleton.modules()] == attributes
+    parameters = [list(dict(module.named_parameters(recurse=False))) for module in ours]
+    assert all("taps" not in names for names in parameters)
+    pickle.dumps(skeleton.get_submodule("layer4"))
+
+
+def test_built_model_trains_quickly_only_while_it_is_asked_to() -> None:
+    model = models.build("resnet18", models.random_state("resnet18", 32, seed=0), 10, 32, head_seed=0)
+    assert not any(type(module).__module__.startswith("sweep") for module in model.modules())
+    x = torch.randn(2, 3, 32, 32)
+    expected = model.eval()(x)
+    models.quicken(model, "resnet18", 32)
+    torch.testing.assert_close(model(x), expected)
+    convolutions.restore(model)
+    assert torch.equal(model(x), expected)
 
 
 def test_images_of_another_size_take_the_usual_way() -> None:

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torchvision
@@ -17,22 +16,28 @@ from sweep import export
 from sweep.config import Config
 from sweep.data import task as data
 from sweep.errors import UserError
-from sweep.run import job as run
-from sweep.train import loop as train
+from sweep.plan.point import plan
+from sweep.report import record
+from sweep.run.job import run_point
+from sweep.run.session import Session
+from sweep.train.examples import place
+from sweep.train.loop import evaluate
 
 Tiny = Callable[..., Config]
 
 
 @pytest.mark.parametrize("changes", [{"freeze_depth": 5}, {"freeze_depth": 3}, {"freeze_depth": 2, "freeze_epochs": 1}])
-def test_round_trip_gives_the_accuracy_of_the_record(tiny: Tiny, tmp_path: Path, changes: dict[str, int]) -> None:
-    point = run.plan(tiny(epochs=2, seeds=2, optimizer_lr=[0.0005, 0.002], **changes))
-    assert run.run_point(point, tmp_path).error is None
+def test_round_trip_gives_the_accuracy_of_the_record(
+    tiny: Tiny, tmp_path: Path, changes: dict[str, int], session: Session
+) -> None:
+    point = plan(tiny(epochs=2, seeds=2, optimizer_lr=[0.0005, 0.002], **changes))
+    assert run_point(point, tmp_path, session).error is None
     ((_, member),) = export.best([point], tmp_path)
-    model = sweep.load(export.write(point, member, tmp_path))
+    model = sweep.load(export.write(point, member, tmp_path, session))
     assert not model.training
     task = data.load(point.config.data, 32)
-    images = run._images(task, np.arange(5), torch.device("cpu"))
-    scores = train.evaluate(model, images.test)
+    test = task.test
+    scores = evaluate(model, place(torch.from_numpy(test.pool), test.rows, test.labels, torch.device("cpu")))
     assert scores.accuracy == pytest.approx(member.test_accuracy, abs=0.005)
     assert scores.loss == pytest.approx(member.test_loss, rel=1e-3)
     assert model.classes == task.classes
@@ -41,20 +46,69 @@ def test_round_trip_gives_the_accuracy_of_the_record(tiny: Tiny, tmp_path: Path,
     plain.load_state_dict(load_file(tmp_path / "textures" / "model.safetensors"))
 
 
-def test_best_point_is_chosen_on_validation_and_the_deeper_of_equals(tiny: Tiny, tmp_path: Path) -> None:
-    points = [run.plan(tiny(freeze_depth=depth)) for depth in (0, 2, 5)]
+WITHOUT_THIS_PACKAGE = """
+import json, sys
+sys.modules["sweep"] = None  # any import of it fails
+import torch, torchvision
+from safetensors.torch import load_file
+facts = json.load(open("model.json"))
+model = torchvision.models.get_model(facts["model"], weights=None, **facts["arguments"]).eval()
+model.load_state_dict(load_file("model.safetensors"), strict=True)
+images = torch.load("images.pt")
+mean, std = (torch.tensor(facts[key]).view(-1, 1, 1) for key in ("mean", "std"))
+with torch.no_grad():
+    torch.save(model((images / 255 - mean) / std), "logits.pt")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 32),
+        ("mobilenet_v2", 32),
+        ("squeezenet1_1", 32),
+        ("vit_b_32", 32),
+        pytest.param("inception_v3", 75, marks=pytest.mark.slow),
+    ],
+)
+def test_exported_model_is_torchvisions_without_this_package(
+    tiny: Tiny, tmp_path: Path, name: str, size: int, session: Session
+) -> None:
+    point = plan(tiny(pretrained=False, freeze_depth=3, model_name=name, data_image_size=size))
+    assert run_point(point, tmp_path, session).error is None
+    ((_, member),) = export.best([point], tmp_path)
+    folder = export.write(point, member, tmp_path, session)
+    classifier = sweep.load(folder)
+    assert all(
+        type(module).__module__.split(".")[0] in ("torch", "torchvision") for module in classifier.model.modules()
+    )
+    images = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
+    torch.save(images, folder / "images.pt")
+    subprocess.run([sys.executable, "-c", WITHOUT_THIS_PACKAGE], cwd=folder, check=True, timeout=300)
+    with torch.no_grad():
+        expected = classifier(images)
+    torch.testing.assert_close(torch.load(folder / "logits.pt"), expected)
+    if name in ("resnet18", "mobilenet_v2", "squeezenet1_1"):
+        scripted = torch.jit.script(classifier.model)
+        torch.testing.assert_close(scripted(classifier.normalize(images)), expected)
+
+
+def test_best_point_is_chosen_on_validation_and_the_deeper_of_equals(
+    tiny: Tiny, tmp_path: Path, session: Session
+) -> None:
+    points = [plan(tiny(freeze_depth=depth)) for depth in (0, 2, 5)]
     accuracies = {0: (0.5, 0.9), 2: (0.6, 0.1), 5: (0.6, 0.2)}  # validation, test
     for point in points[:2]:
-        assert run.run_point(point, tmp_path).error is None
+        assert run_point(point, tmp_path, session).error is None
     for point in points:
-        folder = run.record.job_folder(tmp_path, point.job)
-        member = run.record.read_members(run.record.job_folder(tmp_path, points[0].job), 0)
+        folder = record.job_folder(tmp_path, point.job)
+        member = record.read_members(record.job_folder(tmp_path, points[0].job), 0)
         assert member is not None
         member[0].val_accuracy, member[0].test_accuracy = accuracies[point.config.freeze_depth]
-        run.record.write_members(folder, 0, member)
-    ((chosen, member),) = export.best(points, tmp_path)
-    assert (chosen.config.freeze_depth, member.test_accuracy) == (5, 0.2)
-    run.record.job_folder(tmp_path, points[2].job).joinpath("seed-0.json").unlink()
+        record.write_members(folder, 0, member)
+    ((chosen, winner),) = export.best(points, tmp_path)
+    assert (chosen.config.freeze_depth, winner.test_accuracy) == (5, 0.2)
+    record.job_folder(tmp_path, points[2].job).joinpath("seed-0.json").unlink()
     ((chosen, _),) = export.best(points, tmp_path)
     assert chosen.config.freeze_depth == 2, "a point without its results is passed over"
 
@@ -73,13 +127,13 @@ def test_command_line_exports_and_an_image_file_is_classified(standin_source: No
     assert logits.shape == (1, 10)
 
 
-def test_files_that_do_not_belong_together_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_refused(tiny: Tiny, tmp_path: Path, session: Session) -> None:
     with pytest.raises(UserError, match=r"holds no model[.]json of format 1"):
         sweep.load(tmp_path)
-    point = run.plan(tiny(freeze_depth=5))
-    assert run.run_point(point, tmp_path).error is None
+    point = plan(tiny(freeze_depth=5))
+    assert run_point(point, tmp_path, session).error is None
     ((_, member),) = export.best([point], tmp_path)
-    folder = export.write(point, member, tmp_path)
+    folder = export.write(point, member, tmp_path, session)
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -91,11 +145,11 @@ def test_files_that_do_not_belong_together_are_refused(tiny: Tiny, tmp_path: Pat
         sweep.load(folder)
 
 
-def test_training_that_does_not_repeat_is_not_exported(tiny: Tiny, tmp_path: Path) -> None:
-    point = run.plan(tiny(freeze_depth=5))
-    assert run.run_point(point, tmp_path).error is None
+def test_training_that_does_not_repeat_is_not_exported(tiny: Tiny, tmp_path: Path, session: Session) -> None:
+    point = plan(tiny(freeze_depth=5))
+    assert run_point(point, tmp_path, session).error is None
     ((_, member),) = export.best([point], tmp_path)
     member.val_accuracy = (member.val_accuracy or 0) + 0.5
     with pytest.raises(UserError, match=r"again gave a validation accuracy of .*use force=true"):
-        export.write(point, member, tmp_path)
+        export.write(point, member, tmp_path, session)
     assert not (tmp_path / "textures").exists()

@@ -10,15 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sweep.config import Library, ModelConfig, SourceConfig, Unit
+from sweep.config import BatchNorm, Library, ModelConfig, SourceConfig, Unit
 from sweep.errors import UserError
+from sweep.models import __main__ as command
 from sweep.models import build as models
 from sweep.models.cuts import timm as timm_models
 from sweep.models.frozen import Network, Normalize, channels_last
+from sweep.plan import catalog
 from sweep.plan import sources as source
+from sweep.run.session import Session
 
 timm = pytest.importorskip("timm")
 
+CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
 PLAIN = Normalize([0.0] * 3, [1 / 255] * 3)  # uint8 to float, values unchanged
 
@@ -46,11 +50,11 @@ def test_cut_model_is_timms_own_at_every_depth(built: tuple[str, nn.Module], uni
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     parts, head = models.blocks(model, name, unit)
     assert len(parts) == COUNTS[name.removeprefix("timm/")][unit is Unit.block]
-    assert len(parts) == len(models.spec(name, 32).block_names(unit))
+    assert len(parts) == len(catalog.spec(name, 32).block_names(unit))
     with torch.no_grad():
         whole = model.eval()(channels_last(PLAIN(images)))
         for depth in range(len(parts) + 1):
-            network = Network(PLAIN, parts, head, depth, "frozen").eval()  # type: ignore[arg-type]
+            network = Network(PLAIN, parts, head, depth, BatchNorm.frozen).eval()
             features = network.encode(images)
             kept = features.clone()
             assert torch.equal(network.suffix(features), whole), depth
@@ -76,22 +80,22 @@ def test_depths_of_lite0_leave_the_counted_parameters_to_train() -> None:
 
 
 def test_names_of_blocks_are_timms_paths() -> None:
-    spec = models.spec("timm/tf_efficientnet_lite0", 32)
+    spec = catalog.spec("timm/tf_efficientnet_lite0", 32)
     assert spec.block_names(Unit.stage)[:4] == ["conv_stem", "blocks.0.0", "blocks.1", "blocks.2"]
     assert spec.block_names(Unit.block)[2:4] == ["blocks.1.0", "blocks.1.1"]
-    assert models.spec("timm/densenet121", 32).block_names(Unit.stage)[1] == "features.denseblock1"
+    assert catalog.spec("timm/densenet121", 32).block_names(Unit.stage)[1] == "features.denseblock1"
 
 
 def test_training_a_part_trains_the_model_and_modes_reach_it() -> None:
     name = "timm/resnet18"
     model = models.build(name, models.random_state(name, 32, seed=0), 10, 32, head_seed=0)
     parts, head = models.blocks(model, name, Unit.stage)
-    network = Network(PLAIN, parts, head, 2, "frozen").train()  # type: ignore[arg-type]
+    network = Network(PLAIN, parts, head, 2, BatchNorm.frozen).train()
     network(torch.zeros(4, 3, 32, 32, dtype=torch.uint8)).sum().backward()
-    assert model.conv1.weight.grad is None  # type: ignore[union-attr]
-    assert model.layer2[0].conv1.weight.grad is not None  # type: ignore[index, union-attr]
-    assert not model.layer1[0].bn1.training  # type: ignore[index, union-attr]
-    assert model.layer2[0].bn1.training  # type: ignore[index, union-attr]
+    assert model.get_parameter("conv1.weight").grad is None
+    assert model.get_parameter("layer2.0.conv1.weight").grad is not None
+    assert not model.get_submodule("layer1.0.bn1").training
+    assert model.get_submodule("layer2.0.bn1").training
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_training_a_part_trains_the_model_and_modes_reach_it() -> None:
 )
 def test_wrong_timm_settings_get_one_line(name: str, size: int, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        models.check(ModelConfig(name, Library.timm), Unit.stage, 0, size)
+        catalog.check(ModelConfig(name, Library.timm), Unit.stage, 0, size)
     assert "\n" not in str(caught.value)
 
 
@@ -128,7 +132,7 @@ def test_model_that_torch_fx_cannot_follow_is_one_line(monkeypatch: pytest.Monke
 
 def test_a_model_is_planned_from_disk_without_torch_or_timm(tmp_path: Path) -> None:
     code = (
-        "import sys; from sweep import models; print(models.spec('timm/resnet18', 32).stages); "
+        "import sys; from sweep.plan import catalog; print(catalog.spec('timm/resnet18', 32).stages); "
         "print('torch' in sys.modules, 'timm' in sys.modules)"
     )
     environment = {**os.environ, "SWEEP_CACHE": str(tmp_path)}
@@ -138,7 +142,7 @@ def test_a_model_is_planned_from_disk_without_torch_or_timm(tmp_path: Path) -> N
     ]
     assert printed[0].splitlines()[1] == "True True"
     assert printed[1].splitlines() == [printed[0].splitlines()[0], "False False"]
-    (kept,) = (tmp_path / "timm").iterdir()
+    (kept,) = (tmp_path / "models").iterdir()
     assert json.loads(kept.read_text())["stages"]["layer4"] == 2
 
 
@@ -147,13 +151,13 @@ def test_timm_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch)
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    timm_models.card.cache_clear()
+    catalog.card.cache_clear()
     with pytest.raises(UserError, match=r"timm is not installed; pip install freeze-sweep\[timm\]"):
-        models.spec("timm/resnet18", 32)
+        catalog.spec("timm/resnet18", 32)
 
 
 def test_block_table_of_a_timm_model(capsys: pytest.CaptureFixture[str]) -> None:
-    models.main(["timm/tf_efficientnet_lite0", "--image-size", "64"])
+    command.main(["timm/tf_efficientnet_lite0", "--image-size", "64"])
     printed = capsys.readouterr().out
     assert "blocks.6.0" in printed
     assert "1280" in printed
@@ -184,7 +188,7 @@ def test_source_timm_takes_what_timm_downloads(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", download)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", download)
-    loaded = source.resolve(SourceConfig("timm"), "timm/resnet18").load("cpu").state
+    loaded = Session().weights(source.resolve(SourceConfig("timm"), "timm/resnet18"), CPU).state
     assert loaded.keys() == {key for key in whole if not key.startswith("fc.")}
     assert all(torch.equal(loaded[key], whole[key]) for key in loaded)
 
@@ -197,7 +201,7 @@ def test_source_timm_offline_names_the_way_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", fail)
     message = r"source=timm: cannot download the weights of resnet18 \(no route to host\); .* use source=checkpoint"
     with pytest.raises(UserError, match=message) as caught:
-        source.resolve(SourceConfig("timm"), "timm/resnet18").load("cpu")
+        Session().weights(source.resolve(SourceConfig("timm"), "timm/resnet18"), CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -220,12 +224,12 @@ def test_cut_network_with_real_weights_gives_timms_own_logits(unit: Unit) -> Non
     name = "timm/tf_efficientnet_lite0"
     theirs = timm.create_model("tf_efficientnet_lite0")
     theirs.load_state_dict(load_file(path))
-    state = source.resolve(SourceConfig("checkpoint", path=str(path)), name).load("cpu").state
+    state = Session().weights(source.resolve(SourceConfig("checkpoint", path=str(path)), name), CPU).state
     model = models.build(name, state, 1000, 64, head_seed=0)
     parts, head = models.blocks(model, name, unit)
     head.load_state_dict(theirs.classifier.state_dict())
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     normalize = Normalize([0.5] * 3, [0.5] * 3)
-    network = Network(normalize, parts, head, 3, "frozen").eval()  # type: ignore[arg-type]
+    network = Network(normalize, parts, head, 3, BatchNorm.frozen).eval()
     with torch.no_grad():
         assert torch.equal(network(images), theirs.eval()(channels_last(normalize(images))))

@@ -26,12 +26,16 @@ from sweep.config import Config, DataConfig
 from sweep.data import registry
 from sweep.errors import AbsentError, UserError, unknown
 from sweep.paths import CONF
+from sweep.plan import catalog
 from sweep.plan.point import Point, plan
 
 PRIMARY = "--config-name and --config-path: not supported; add YAML of your own with --config-dir"
 
 ConfigStore.instance().store("schema", node=Config)
 suite.register()
+for _name in catalog.NAMES:  # those that need no more to be said have no YAML
+    if not (CONF / "model" / f"{_name}.yaml").exists():
+        ConfigStore.instance().store(_name, {"name": _name}, group="model")
 
 
 def expand(

@@ -1,14 +1,37 @@
-"""`python -m sweep.models`."""
+"""`python -m sweep.models resnet18` prints a model's blocks and what each freeze_depth leaves to train."""
+
+import argparse
 
 from sweep import interrupt
+from sweep.config import ModelConfig, Unit
+from sweep.errors import UserError
+from sweep.plan import catalog
 
 
-def main() -> None:
-    """Run the command line; Ctrl-C is caught before the imports, which take a while."""
-    interrupt.install()
-    from sweep.models.build import main as run  # noqa: PLC0415
+def main(argv: list[str] | None = None) -> None:
+    """Print the models that there are, or one model's blocks."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep.models",
+        description="Print a model's blocks: name, parameters, output shape, what each freeze_depth leaves to train.",
+    )
+    parser.add_argument("model", nargs="?", help="a name of torchvision's, or timm/NAME (none: list them)")
+    parser.add_argument("--unit", choices=[unit.value for unit in Unit], default="stage", help="freeze.unit")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: 32, or the least that it takes")
+    parser.add_argument("--classes", type=int, default=10, metavar="N")
+    options = parser.parse_args(argv)
+    with interrupt.command():
+        if options.model is None:
+            print(catalog.listing())
+            return
+        if options.classes < 1:
+            raise UserError(f"--classes {options.classes}: use 1 or more")
+        size = options.image_size or max(32, catalog.spec(options.model).least)
+        config, unit = ModelConfig(options.model), Unit(options.unit)
+        catalog.check(config, unit, 0, size)
+        names = catalog.spec(config.full_name, size).block_names(unit)
+        from sweep.models.table import block_table  # noqa: PLC0415  torch takes seconds
 
-    run()
+        print(block_table(config.full_name, unit, size, options.classes, names))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,17 @@ def replace(model: nn.Module, chosen: Mapping[str, Window | None]) -> None:
             conv.register_parameter("taps", None)
 
 
+def restore(model: nn.Module) -> None:
+    """Give the model back torch's own convolutions, which replace() had replaced; weights stay as they are."""
+    for module in model.modules():
+        if isinstance(module, OnePixelConv2d):
+            assert module.taps is None, "taps are trained only within seen_alone()"
+            del module.taps, module.window
+        if isinstance(module, OnePixelConv2d | FewPixelsConv2d):
+            conv: nn.Module = module
+            conv.__class__ = nn.Conv2d
+
+
 @contextmanager
 def seen_alone(model: nn.Module) -> Iterator[nn.Parameter | None]:
     """Within this, train the taps that see the image in place of the whole kernels; then put them back.

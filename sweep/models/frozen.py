@@ -55,13 +55,15 @@ class Frozen(nn.Sequential):
 class Network(nn.Module):
     """Normalisation, frozen prefix, suffix: what is trained, and whatever is frozen behind that.
 
-    The prefix ends before the first block that is trained. precision is that of the prefix alone: its blocks' outputs
-    are rounded to it, whether they are kept or not.
+    frozen: how many of the first blocks are frozen, or for every block whether it is. The prefix ends before the first
+    block that is trained. precision: of the prefix alone; its blocks' outputs are rounded to it, whether they are kept
+    or not.
 
-    >>> from sweep import models
+    >>> from sweep.config import Unit
+    >>> from sweep.models import build as models
     >>> state = models.random_state("resnet18", image_size=32, seed=0)
-    >>> parts, head = models.blocks(models.build("resnet18", state, 10, 32, head_seed=0), "resnet18", "stage")
-    >>> network = Network(Normalize([0.5] * 3, [0.5] * 3), parts, head, depth=2, batchnorm=BatchNorm.frozen)
+    >>> parts, head = models.blocks(models.build("resnet18", state, 10, 32, head_seed=0), "resnet18", Unit.stage)
+    >>> network = Network(Normalize([0.5] * 3, [0.5] * 3), parts, head, frozen=2, batchnorm=BatchNorm.frozen)
     >>> network.encode(torch.zeros(7, 3, 32, 32, dtype=torch.uint8)).shape
     torch.Size([7, 64, 8, 8])
     """
@@ -71,14 +73,14 @@ class Network(nn.Module):
         normalize: Normalize,
         blocks: Sequence[nn.Module],
         head: nn.Module,
-        depth: int,
+        frozen: int | Sequence[bool],
         batchnorm: BatchNorm,
         precision: Precision = Precision.fp32,
-        which: Which = Which.prefix,
     ) -> None:
         super().__init__()
         track = batchnorm is BatchNorm.track
-        frozen = frozen_blocks(which, depth, len(blocks))
+        if isinstance(frozen, int):
+            frozen = frozen_blocks(Which.prefix, frozen, len(blocks))
         first = [*frozen, False].index(False)  # to be trained
         rest = zip(blocks[first:], frozen[first:], strict=True)
         self.normalize = normalize

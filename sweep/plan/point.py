@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from sweep import config as settings
 from sweep.config import Above, Config, FreezeConfig, Normalization
 from sweep.data import task as data
-from sweep.models import build as models
-from sweep.plan import sources
+from sweep.plan import catalog, sources
 from sweep.plan.facts import RESULTS_VERSION, Facts
 from sweep.plan.sources import Source
 
@@ -36,7 +35,7 @@ def plan(config: Config) -> Point:
     source = sources.resolve(config.source, config.model.full_name)
     size = source.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
-    models.check(config.model, config.freeze.unit, config.freeze_depth, size)
+    catalog.check(config.model, config.freeze.unit, config.freeze_depth, size)
     sources.check(source, config.model, size)
     data.check(config.data)
     sources.check_disjoint(config.source, config.data)
@@ -64,7 +63,7 @@ def _facts(config: Config, source: Source, image_size: int) -> Facts:
         image_size=image_size,
         pretrained=config.pretrained,
         freeze_depth=config.freeze_depth,
-        n_blocks=len(models.spec(name, image_size).block_names(unit)),
+        n_blocks=len(catalog.spec(name, image_size).block_names(unit)),
         unit=str(unit),
         batchnorm=str(config.freeze.batchnorm),
         optimizer=config.optimizer.name,

@@ -15,8 +15,8 @@ from sweep.config import DataConfig, ModelConfig, SourceConfig, digest
 from sweep.data import glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
-from sweep.models import build as models
-from sweep.models.cuts import timm as timm_models
+from sweep.models.spec import TIMM
+from sweep.plan import catalog
 
 LOOSE = ("root", "label", "matched_group", "case")  # settings of the data that do not change what is learnt
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
@@ -61,7 +61,7 @@ def resolve(config: SourceConfig, model: str) -> Source:
 
 def check(source: Source, model: ModelConfig, image_size: int) -> None:
     """Raise UserError if the source cannot serve this model at this image size."""
-    if image_size != source.image_size and models.spec(model.full_name, image_size).fixed:
+    if image_size != source.image_size and catalog.spec(model.full_name, image_size).fixed:
         raise UserError(
             f"data.image_size={image_size}: {model.full_name} has one position per patch, and its source {source.task} "
             f"learned them at {source.image_size} pixels; use {source.image_size}"
@@ -110,7 +110,7 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
 
 
 def _imagenet(config: SourceConfig, model: str) -> Source:
-    if model.startswith(timm_models.PREFIX):
+    if model.startswith(TIMM):
         raise UserError(
             f"source=imagenet: torchvision has no weights for {model}; use source=timm or source=checkpoint"
         )
@@ -123,18 +123,21 @@ def _imagenet(config: SourceConfig, model: str) -> Source:
     preset = chosen.transforms()
     name = chosen.url.rsplit("/", 1)[-1]  # torchvision's file names end in a hash of the content
     classes, size = len(chosen.meta["categories"]), int(preset.crop_size[0])
-    return Source("imagenet", classes, size, preset.mean, preset.std, name, config, model)
+    # Inception v3 and GoogLeNet are built for another normalisation than that of the weights' own transforms.
+    own = catalog.preset(model) if model in ("inception_v3", "googlenet") else preset
+    return Source("imagenet", classes, size, own.mean, own.std, name, config, model)
 
 
 def _timm(config: SourceConfig, model: str) -> Source:
-    if not model.startswith(timm_models.PREFIX):
+    if not model.startswith(TIMM):
         raise UserError(f"source=timm: {model} is torchvision's; add model=timm model.name={model}, or source=imagenet")
-    card = timm_models.card(model, None)
+    card = catalog.card(model)
     if card.weights is None:
         raise UserError(
             f"source=timm: timm has no pretrained weights for {model}; use source=checkpoint source.path=FILE"
         )
-    return Source(card.task, card.n_classes, card.image_size, card.mean, card.std, card.weights, config, model)
+    own = card.preset
+    return Source(card.task, card.n_classes, own.image_size, own.mean, own.std, card.weights, config, model)
 
 
 def _checkpoint(config: SourceConfig, model: str) -> Source:
@@ -145,7 +148,7 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
         raise UserError(f"source.path={config.path}: use a .safetensors, .pth or .pt file")
     if not path.is_file():
         raise UserError(f"source.path={config.path}: no such file")
-    own = models.preset(model)
+    own = catalog.preset(model)
     size = own.image_size if config.image_size is None else config.image_size
     mean, std = config.mean or own.mean, config.std or own.std
     for key, values in (("mean", mean), ("std", std)):

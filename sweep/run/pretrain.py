@@ -65,6 +65,7 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
     config, model, size = source.config, source.model, source.image_size
     state = build.random_state(model, size, seed=0)
     network = build.build(model, state, len(task.classes), size, head_seed=0)
+    build.quicken(network, model, size)
     blocks, head = build.blocks(network, model, Unit.stage)
     whole = Network(Normalize(source.mean, source.std), blocks, head, 0, BatchNorm.frozen).to(device)
     chosen = task.train.take(data.subsample(config.data, task.train.labels, 0, task.classes))

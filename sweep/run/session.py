@@ -112,19 +112,19 @@ class Session:
 
         def built(state: State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
             model = build.build(facts.model, state, facts.n_classes, facts.image_size, torch_seed(seed, "head"))
+            build.quicken(model, facts.model, facts.image_size)
             return build.blocks(model, facts.model, how.unit)
 
         which = how.which if depth is None else Which.prefix
         depth = config.freeze_depth if depth is None else depth
         blocks, head = built(self.backbone(point, seed))
+        frozen = frozen_blocks(which, depth, len(blocks))
         if how.above is Above.random:
             fresh, _ = built(self._random_state(point, seed))
-            frozen = frozen_blocks(which, depth, len(blocks))
             blocks = [own if kept else other for own, other, kept in zip(blocks, fresh, frozen, strict=True)]
         plain = config.data.normalize is Normalization.none
         normalize = Normalize([0.0] * 3, [1.0] * 3) if plain else Normalize(point.source.mean, point.source.std)
-        network = Network(normalize, blocks, head, depth, how.batchnorm, how.precision, which)
-        return network.to(self.device(point))
+        return Network(normalize, blocks, head, frozen, how.batchnorm, how.precision).to(self.device(point))
 
     def frozen_network(self, point: Point, seed: int) -> Certified:
         """Return the network of a point of which only the head is trained, and that in copies; the last is kept."""

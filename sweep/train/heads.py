@@ -115,7 +115,9 @@ class _Stack:
 def is_head(suffix: nn.Module) -> bool:
     """Return whether fit_heads() can train this: nothing but a linear layer, perhaps with dropout before it."""
     leaves = [module for module in suffix.modules() if not list(module.children())]
-    return isinstance(leaves[-1], nn.Linear) and all(isinstance(leaf, nn.Dropout) for leaf in leaves[:-1])
+    last = leaves[-1]
+    biased = isinstance(last, nn.Linear) and last.bias is not None
+    return biased and all(isinstance(leaf, nn.Dropout) for leaf in leaves[:-1])
 
 
 def _linear(head: nn.Module) -> nn.Linear:

@@ -11,6 +11,7 @@ from torch import nn
 
 from sweep.config import Augment, OptimizerConfig, Precision, Schedule
 from sweep.models import convolutions
+from sweep.models.auxiliary import auxiliary_loss
 from sweep.models.frozen import mixed
 from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits, batches, flip_crop, shuffled
@@ -94,7 +95,7 @@ def fit(
                 seen = flip_crop(inputs, views) if recipe.augment is Augment.flip_crop else inputs
                 with mixed(device, recipe.precision):
                     logits = model(seen)
-                loss = F.cross_entropy(logits.float(), labels)
+                loss = F.cross_entropy(logits.float(), labels) + auxiliary_loss(model, labels)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if others is not None:

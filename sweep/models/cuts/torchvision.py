@@ -1,149 +1,294 @@
-"""How each family of torchvision models is cut into single-tensor steps, in forward order.
+"""torchvision's classification models, cut between torchvision's own block classes.
 
-A cut returns the parts of freeze.unit=block and the head. Functional steps of the original forward (pooling,
-flattening, activations) become small modules; what follows the last block's weights belongs to that block, so
-that a fully frozen network hands the head plain vectors.
+One cutter serves all of them. What it must be told is in three tables: which classes are one block (BLOCKS), how a
+model's blocks make up stages (STAGES), and which models have auxiliary heads (AUXILIARIES).
 """
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+import torchvision
+from torch import nn
+from torch.fx import Graph, Node
+from torch.overrides import TorchFunctionMode
 
-Cut = Callable[[Any], tuple[list[nn.Module], nn.Module]]
+from sweep.errors import UserError
+from sweep.models.auxiliary import WithAuxiliary
+from sweep.models.cuts.graph import Segment, Tracer, module, needed, segments, weights
 
-
-class Family(NamedTuple):
-    head: str  # the path of the last linear layer, which is replaced for the task's classes
-    cut: Cut
-
-
-def set_submodule(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, leaf = path.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
-
-
-def assert_covered(model: nn.Module, parts: Sequence[nn.Module]) -> None:
-    """Raise RuntimeError unless every parameter and buffer of the model is in exactly one part."""
-    owners: dict[int, int] = {}
-    for part in parts:
-        for identity in {id(tensor) for tensor in (*part.parameters(), *part.buffers())}:
-            owners[identity] = owners.get(identity, 0) + 1
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        count = owners.pop(id(tensor), 0)
-        if count != 1:
-            raise RuntimeError(f"{name} belongs to {count} blocks; every parameter and buffer belongs to exactly one")
-    if owners:
-        raise RuntimeError(f"{len(owners)} tensors of the blocks are not the model's")
+# Classes whose instances are one block, whatever is inside them. Any other module that has modules is looked into.
+BLOCKS = frozenset(
+    (
+        *("BasicBlock", "Bottleneck", "ResBottleneckBlock", "SimpleStemIN"),
+        *("InvertedResidual", "_InvertedResidual", "MBConv", "FusedMBConv", "CNBlock", "Conv2dNormActivation"),
+        *("_DenseLayer", "_Transition", "Fire", "BasicConv2d"),
+        *("Inception", "InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE", "InceptionAux"),
+        *("EncoderBlock", "SwinTransformerBlock", "SwinTransformerBlockV2", "PatchMerging", "PatchMergingV2"),
+        "MaxVitLayer",
+    )
+)
+_NORMS = (nn.BatchNorm2d, nn.LayerNorm)
 
 
-class _Embed(nn.Module):
-    """ViT's input: patches to tokens, class token first, positions added."""
+class Auxiliaries(NamedTuple):
+    """The heads in the middle of a model: what each of their losses counts in training.
 
-    def __init__(self, vit: Any) -> None:
-        super().__init__()
-        self.conv_proj = vit.conv_proj
-        self.class_token = vit.class_token
-        self.pos_embedding = vit.encoder.pos_embedding
-        self.dropout = vit.encoder.dropout
+    last: the path of the last linear layer inside such a head. least: the smallest map that it takes, in pixels.
+    """
 
-    def forward(self, images: Tensor) -> Tensor:
-        tokens = self.conv_proj(images).flatten(2).transpose(1, 2)  # (N, patches, D)
-        tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        out: Tensor = self.dropout(tokens + self.pos_embedding)  # (N, 1 + patches, D)
-        return out
+    weight: float
+    last: str
+    least: int
 
 
-class _ClassToken(nn.Module):
-    def forward(self, tokens: Tensor) -> Tensor:
-        return tokens[:, 0]  # (N, D)
-
-
-class _Concat(nn.Module):
-    """A DenseNet layer as a step from one tensor to one: the input, and the layer's new channels behind it."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.layer(x)], dim=1)  # (N, C + growth, h, w)
-
-
-def _pool() -> list[nn.Module]:
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(1)]
-
-
-def _resnet(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
-    parts = [stem, *model.layer1, *model.layer2, *model.layer3, *model.layer4]
-    return _with_tail(parts, [model.avgpool, nn.Flatten(1)]), model.fc
-
-
-def _with_tail(parts: list[nn.Module], tail: Sequence[nn.Module]) -> list[nn.Module]:
-    return [*parts[:-1], nn.Sequential(parts[-1], *tail)]
-
-
-def _features(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    """MobileNetV2: one part per inverted residual."""
-    return _with_tail(list(model.features), _pool()), model.classifier
-
-
-def _efficientnet(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    stem, *stages, last = model.features
-    parts = [stem, *(block for stage in stages for block in stage), last]
-    return _with_tail(parts, [model.avgpool, nn.Flatten(1)]), model.classifier
-
-
-def _vgg(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    parts: list[nn.Module] = []
-    for layer in model.features:
-        if isinstance(layer, nn.Conv2d):
-            parts.append(nn.Sequential())
-        parts[-1].append(layer)  # type: ignore[operator]
-    parts = _with_tail(parts, [model.avgpool, nn.Flatten(1)])
-    first, relu1, drop1, second, relu2, drop2, last = model.classifier
-    return [*parts, nn.Sequential(first, relu1, drop1), nn.Sequential(second, relu2, drop2)], last
-
-
-def _densenet(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    children = dict(model.features.named_children())
-    parts: list[nn.Module] = [nn.Sequential(*(children[key] for key in ("conv0", "norm0", "relu0", "pool0")))]
-    for number in range(1, 5):
-        parts += [_Concat(layer) for layer in children[f"denseblock{number}"].values()]
-        if number < 4:
-            parts.append(children[f"transition{number}"])
-    return _with_tail(parts, [children["norm5"], nn.ReLU(), *_pool()]), model.classifier
-
-
-def _vit(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    parts: list[nn.Module] = [_Embed(model), *model.encoder.layers]
-    return _with_tail(parts, [model.encoder.ln, _ClassToken()]), model.heads
-
-
-def _convnext(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    parts: list[nn.Module] = [model.features[0], *model.features[1]]
-    for down, stage in ((2, 3), (4, 5), (6, 7)):
-        parts += [model.features[down], *model.features[stage]]
-    norm, flatten, linear = model.classifier
-    return _with_tail(parts, [model.avgpool, norm, flatten]), linear
-
-
-def _swin(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    parts: list[nn.Module] = [model.features[0], *model.features[1]]
-    for merge, stage in ((2, 3), (4, 5), (6, 7)):
-        parts += [model.features[merge], *model.features[stage]]
-    return _with_tail(parts, [model.norm, model.permute, model.avgpool, model.flatten]), model.head
-
-
-FAMILIES: dict[str, Family] = {
-    "resnet": Family("fc", _resnet),
-    "mobilenet": Family("classifier.1", _features),
-    "efficientnet": Family("classifier.1", _efficientnet),
-    "vgg": Family("classifier.6", _vgg),
-    "densenet": Family("classifier", _densenet),
-    "vit": Family("heads.head", _vit),
-    "convnext": Family("classifier.2", _convnext),
-    "swin": Family("head", _swin),
+AUXILIARIES = {
+    "Inception3": Auxiliaries(0.4, "fc", 17),  # as in torchvision's tutorial on fine-tuning; 299 pixels give 17
+    "GoogLeNet": Auxiliaries(0.3, "fc2", 1),  # as in its paper, https://arxiv.org/abs/1409.4842
 }
+
+
+class _Part(NamedTuple):
+    """What a rule of STAGES may look at: the path of a part's first weights, and the stride of the maps around it."""
+
+    path: str
+    stride_in: int
+    stride_out: int
+
+
+def _by_path(pattern: str, label: str, first: str = "stem") -> Callable[[_Part], str]:
+    """Return the rule that names a part by its path; `first` is the name of those that do not match."""
+
+    def rule(part: _Part) -> str:
+        match = re.match(pattern, part.path)
+        return match.expand(label) if match else first
+
+    return rule
+
+
+def _by_number(pattern: str, label: Callable[[int], str], first: str = "stem") -> Callable[[_Part], str]:
+    """Return the rule that names a part by a number in its path; `first` is the name of those without one."""
+
+    def rule(part: _Part) -> str:
+        match = re.match(pattern, part.path)
+        return label(int(match[1])) if match else first
+
+    return rule
+
+
+def _pairs(first: str) -> Callable[[_Part], str]:
+    """Return the rule for features.0, features.1, features.2 and 3, ...: a downsampling begins a stage."""
+    return _by_number(r"features\.([1-9])", lambda number: f"stage{number // 2 + 1}", first)
+
+
+def _quarters(layers: int) -> Callable[[_Part], str]:
+    """Return the rule for a transformer of so many layers, all of one resolution: a quarter of them is a stage."""
+    length = layers // 4
+
+    def label(number: int) -> str:
+        first = number // length * length
+        return f"layers{first}_{first + length - 1}"
+
+    return _by_number(r"encoder\.layers\.encoder_layer_(\d+)", label, first="embed")
+
+
+def _stride_out(part: _Part) -> str:
+    return f"stride{part.stride_out}"
+
+
+# By class of the model. Hidden linear layers before the head are the stage `hidden`, whatever the rule.
+STAGES: dict[str, Callable[[_Part], str]] = {
+    "AlexNet": _by_number(r"features\.(\d+)", lambda number: f"conv{[0, 3, 6, 8, 10].index(number) + 1}"),
+    "ConvNeXt": _pairs("stem"),
+    "DenseNet": _by_path(r"features\.(?:denseblock|transition)(\d)", r"dense\1"),
+    "EfficientNet": _stride_out,
+    "GoogLeNet": _by_path(r"(inception\d)", r"\1"),
+    "Inception3": _by_path(r"(Mixed_\d)", r"\1"),
+    "MNASNet": _stride_out,
+    "MaxVit": _by_number(r"blocks\.(\d)", lambda number: f"block{number + 1}"),
+    "MobileNetV2": _stride_out,
+    "MobileNetV3": _stride_out,
+    "RegNet": _by_path(r"trunk_output\.(block\d)", r"\1"),
+    "ResNet": _by_path(r"(layer\d)", r"\1"),
+    "ShuffleNetV2": _by_path(r"(stage\d|conv5)", r"\1"),
+    "SqueezeNet": lambda part: f"stride{part.stride_in}" if part.stride_in > 1 else "stem",
+    "SwinTransformer": _pairs("embed"),
+    "VGG": lambda part: f"conv{part.stride_in.bit_length()}",  # a pooling doubles the stride and ends a stage
+}
+
+
+def arguments(name: str, image_size: int) -> dict[str, Any]:
+    """Return what torchvision's get_model(name, weights=None, ...) must be given for this model, beside num_classes.
+
+    Inception v3 and GoogLeNet take pixels normalised by a mean and a deviation of 0.5: torchvision's option to convert
+    from ImageNet's normalisation (transform_input) stays off, as it is without weights.
+    """
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    if name.startswith("maxvit_"):
+        return {"input_size": [image_size, image_size]}
+    if name in ("inception_v3", "googlenet"):
+        return {"aux_logits": True, "init_weights": True}  # both are the defaults; unsaid, the second is a warning
+    return {}
+
+
+def construct(name: str, image_size: int) -> nn.Module:
+    """Return torchvision's model, with weights as its own initialisation draws them."""
+    model: nn.Module = torchvision.models.get_model(name, weights=None, **arguments(name, image_size))
+    return model
+
+
+class _Weightless(TorchFunctionMode):
+    """Within this, layers are made without memory for their weights; small computations on the way have theirs."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def skeleton(name: str, image_size: int) -> nn.Module:
+    """Return the model on the device meta: without weights, which take time to draw."""
+    with _Weightless(), torch.random.fork_rng(devices=[]):  # RegNet computes its widths, so not torch.device("meta")
+        return construct(name, image_size).to("meta")
+
+
+def head_path(model: nn.Module) -> str:
+    """Return the path of the layer that gives one number per class: the last linear layer or convolution."""
+    paths: list[str] = [path for path, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    return paths[-1]
+
+
+def auxiliary_paths(model: nn.Module) -> list[str]:
+    """Return the paths of the last linear layers of auxiliary heads."""
+    found = AUXILIARIES.get(type(model).__name__)
+    if found is None:
+        return []
+    return [f"{path}.{found.last}" for path, layer in model.named_children() if type(layer).__name__ == "InceptionAux"]
+
+
+def cut(model: nn.Module, name: str) -> tuple[list[nn.Module], nn.Module]:
+    """Return the model's parts, in forward order, and its head.
+
+    Dropout right before the head is the head's, or a hidden layer's if it follows one. An auxiliary head is in the part
+    whose output it takes.
+    raises: UserError if the model cannot be cut.
+    """
+    traced = _trace(model, name)
+    last = traced.segments[-1]
+    drops = [] if isinstance(_first_layer(model, last), nn.Linear) else _trailing_dropouts(model, last)
+    parts = [module(model, segment) for segment in traced.segments[:-1]] + [module(model, last, without=drops)]
+    head = module(model, traced.head)
+    if drops:
+        head = nn.Sequential(*(model.get_submodule(str(node.target)) for node in drops), head)
+    ends = [segment.leaving for segment in traced.segments]
+    for node in traced.auxiliaries:
+        place, options = ends.index(node.all_input_nodes[0]), AUXILIARIES[type(model).__name__]
+        parts[place] = WithAuxiliary(parts[place], model.get_submodule(str(node.target)), options.weight, options.least)
+    return parts, head
+
+
+def stages(model: nn.Module, name: str, image_size: int) -> dict[str, int]:
+    """Return the number of parts of every stage, in forward order. model: on the device meta."""
+    traced = _trace(model, name)
+    parts = [module(model, segment) for segment in traced.segments]
+    layers = sum(type(layer).__name__ == "EncoderBlock" for layer in model.modules())
+    rule = _quarters(layers) if layers else STAGES.get(type(model).__name__, _stride_out)
+    counts: dict[str, int] = {}
+    x, stride = torch.zeros(1, 3, image_size, image_size, device="meta"), 1
+    for part, segment in zip(parts, traced.segments, strict=True):
+        with torch.no_grad():
+            x = part.eval()(x)
+        before = stride
+        if x.dim() == 4:  # not pooled to a vector
+            stride = 2 ** round(math.log2(image_size / x.shape[-1]))  # pooling rounds up in some models
+        path = str(next(node for node in segment.nodes if weights(model, node)).target)
+        hidden = isinstance(_first_layer(model, segment), nn.Linear)
+        label = "hidden" if hidden else rule(_Part(path, before, stride))
+        counts[label] = counts.get(label, 0) + 1
+    return counts
+
+
+# --- the traced forward pass ----------------------------------------------------------------------------------
+
+
+class _Traced(NamedTuple):
+    segments: list[Segment]
+    head: Segment
+    auxiliaries: Sequence[Node]
+
+
+class _Tracer(Tracer):
+    """A tracer that sees a dense block as what it computes: after each layer, all channels so far side by side."""
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if type(m).__name__ != "_DenseBlock":
+            return super().call_module(m, forward, args, kwargs)
+        (x,) = args
+        for layer in m.children():
+            x = torch.cat([x, layer(x)], 1)  # (N, C + growth, h, w)
+        return x
+
+
+def _trace(model: nn.Module, name: str) -> _Traced:
+    head = head_path(model)
+
+    def leaf(layer: nn.Module, path: str) -> bool:
+        if head.startswith(f"{path}."):
+            return False
+        first = next(iter(layer.children()), None)
+        # A sequence that begins with a norm is one step, such as ConvNeXt's downsampling.
+        return first is None or type(layer).__name__ in BLOCKS or isinstance(first, _NORMS)
+
+    training = model.training
+    model.training = True  # so that auxiliary heads are traced; of this module alone, those inside are not looked at
+    try:
+        graph = _Tracer(leaf).trace(model)
+    except Exception as error:  # whatever Python a model of the future does that torch.fx cannot follow
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"model.name={name}: torchvision's model cannot be cut ({reason})") from error
+    finally:
+        model.training = training
+    logits, auxiliaries = _outputs(graph)
+    return _Traced(*segments(model, logits, _groups(model, logits, head), head, name), auxiliaries)
+
+
+def _outputs(graph: Graph) -> tuple[Node, list[Node]]:
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    (given,) = output.all_input_nodes if len(output.all_input_nodes) == 1 else (output,)
+    if given is output or isinstance(given.target, type):  # a tuple, by itself or made by a step
+        logits, *auxiliaries = given.all_input_nodes
+        return logits, auxiliaries
+    return given, []
+
+
+def _groups(model: nn.Module, logits: Node, head: str) -> dict[str, int]:
+    """Return {parameter: number of its group}: a layer or block begins one, a lone norm or parameter joins the last."""
+    found: dict[str, int] = {}
+    number = -1
+    for node in needed(logits):
+        paths = weights(model, node)
+        if paths and node.op == "call_module":
+            begins = not isinstance(model.get_submodule(str(node.target)), _NORMS)
+            number += begins or node.target == head
+        found |= dict.fromkeys(paths, max(number, 0))
+    return found
+
+
+def _first_layer(model: nn.Module, segment: Segment) -> nn.Module:
+    node = next(node for node in segment.nodes if node.op == "call_module" and weights(model, node))
+    return model.get_submodule(str(node.target))
+
+
+def _trailing_dropouts(model: nn.Module, segment: Segment) -> list[Node]:
+    """Return the dropout steps after the segment's last weights."""
+    found: list[Node] = []
+    for node in reversed(segment.nodes):
+        if weights(model, node):
+            break
+        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), nn.Dropout):
+            found.insert(0, node)
+    return found

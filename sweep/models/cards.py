@@ -1,0 +1,106 @@
+"""What is read off a built model, once, for planning: see sweep.plan.catalog, which keeps it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from sweep.errors import UserError, unknown
+from sweep.models import build
+from sweep.models.cuts import timm as timm_models
+from sweep.models.cuts import torchvision as torchvision_models
+from sweep.models.spec import TIMM, ModelSpec, Preset
+
+USUAL = 32  # pixels: smaller images are refused, even where a model could take them
+
+
+def make(name: str, image_size: int | None) -> ModelSpec:
+    """Return what planning needs to know about a model. No weight is drawn, nothing is computed.
+
+    image_size: pixels at which one of timm's models must run; None to ask for nothing that depends on it.
+    raises: UserError if the library has no such model, or it cannot be cut.
+    """
+    return _timm(name, image_size) if name.startswith(TIMM) else _torchvision(name)
+
+
+def _torchvision(name: str) -> ModelSpec:
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise UserError(f"model.name={name}: torchvision {torchvision.__version__} has no such model; use a newer one")
+    weights: Any = torchvision.models.get_model_weights(name).DEFAULT
+    expects = weights.transforms()
+    mean, std = tuple(expects.mean), tuple(expects.std)
+    skeleton: Any = torchvision_models.skeleton(name, 224)
+    if hasattr(skeleton, "transform_input"):  # with weights, torchvision turns ImageNet's normalisation into this one
+        mean, std = (0.5,) * 3, (0.5,) * 3
+    kind = type(skeleton).__name__
+    patch = int(skeleton.patch_size) if kind == "VisionTransformer" else 224 if kind == "MaxVit" else 1
+    least = patch
+    if patch == 1:  # weights know the least size that they were tried at; some are given as their own size
+        runs = refusal(skeleton, USUAL) is None
+        least = USUAL if runs else int(weights.meta["min_size"][0])
+    return ModelSpec(
+        stages=build.stages(name, 224),
+        preset=Preset(int(expects.crop_size[0]), mean, std),
+        task="imagenet",
+        n_classes=len(weights.meta["categories"]),
+        weights=weights.url.rsplit("/", 1)[-1],
+        least=least,
+        patch=patch,
+        fixed=kind == "VisionTransformer",
+    )
+
+
+def _timm(name: str, image_size: int | None) -> ModelSpec:
+    import timm  # noqa: PLC0415  # optional
+
+    short = name.removeprefix(TIMM)
+    architecture = short.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise _unknown(architecture, timm.list_models())
+    tagged = timm.list_pretrained(f"{architecture}.*")
+    if "." in short and short not in tagged:
+        raise _unknown(short, tagged)
+    settings: Any = timm.get_pretrained_cfg(short)
+    native = int(settings.input_size[-1])
+    tag, classes = str(settings.tag or ""), int(settings.num_classes)
+    return ModelSpec(
+        stages=build.stages(name, native),
+        preset=Preset(native, tuple(settings.mean), tuple(settings.std)),
+        task="imagenet" if tag.endswith("in1k") or classes == 1000 else tag or short,
+        n_classes=classes,
+        weights=(settings.hf_hub_id or settings.url) if settings.has_weights else None,
+        fixed=bool(settings.fixed_input_size),
+        refused=None if image_size is None else _refusal_of_timm(name, image_size),
+    )
+
+
+def _unknown(name: str, allowed: Sequence[str]) -> UserError:
+    whole = unknown("model.name", name, allowed)
+    if len(allowed) <= 20:
+        return whole
+    hint = str(whole).rpartition("; did you mean")  # of timm's thousand names, only the nearest is told
+    return UserError(f"model.name={name}: timm has no such model" + "".join(hint[1:] if hint[1] else ""))
+
+
+def _refusal_of_timm(name: str, size: int) -> str | None:
+    with torch.device("meta"):
+        try:
+            model = timm_models.construct(name, size)
+        except (AssertionError, RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+            return _reason(error)
+        return refusal(model, size)
+
+
+def refusal(model: nn.Module, size: int) -> str | None:
+    """Return why a model on the device meta cannot take images of this size, or None."""
+    try:
+        model.eval()(torch.empty(2, 3, size, size, device="meta"))
+    except (AssertionError, RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:150] or type(error).__name__
