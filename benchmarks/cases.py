@@ -10,48 +10,73 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import ToTensor
 
-from benchmarks import plain
+from benchmarks import floor, plain
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 512  # images
 LR = 0.001
-BLOCKS = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))  # of torchvision's ResNet-18
 
-# name -> (what it is, target ratio, overrides of ours, depth of the plain loop or which other one)
-CASES: dict[str, tuple[str, str, list[str], int]] = {
-    "head": ("head only, cold cache, fp32", ">= 8", ["freeze_depth=5"], 5),
-    "head-bf16": ("head only, cold cache, prefix bf16", ">= 12", ["freeze_depth=5", "freeze.precision=bf16"], 5),
-    "head-warm": ("head only, warm cache", ">= 60", ["freeze_depth=5"], 5),
-    "depth4": ("depth 4, cold cache", ">= 2", ["freeze_depth=4"], 4),
-    "depth2": ("depth 2, cold cache", ">= 1.3", ["freeze_depth=2"], 2),
-    "depth0-bf16": ("depth 0, bf16, channels_last", ">= 1.5", ["freeze_depth=0", "precision=bf16"], 0),
-    "depth0": ("depth 0, fp32", "", ["freeze_depth=0"], 0),
-    "members": (
+
+class Case(NamedTuple):
+    """One comparison.
+
+    what: what it is, for the table.
+    target: of the ratio; "" if there is none.
+    depth: how many blocks both sides freeze; the grid freezes every number of them.
+    settings: of ours, beside those that all cases have.
+    """
+
+    what: str
+    target: str
+    depth: int
+    settings: Mapping[str, str] = {}
+
+
+CASES = {
+    "head": Case("head only, cold cache, fp32", ">= 8", 5),
+    "head-bf16": Case("head only, cold cache, prefix bf16", ">= 12", 5, {"freeze.precision": "bf16"}),
+    "head-warm": Case("head only, warm cache", ">= 60", 5),
+    "depth4": Case("depth 4, cold cache", ">= 2", 4),
+    "depth2": Case("depth 2, cold cache", ">= 1.3", 2),
+    "depth0-bf16": Case("depth 0, bf16, channels_last", ">= 1.5", 0, {"precision": "bf16"}),
+    "depth0": Case("depth 0, fp32", "", 0),
+    "members": Case(
         "16 members (4 seeds x 4 lr), warm, against one of ours",
         "<= 2 x the time",
-        ["freeze_depth=5", "seeds=4", "optimizer.lr=[0.0003,0.001,0.003,0.01]"],
-        -1,
+        5,
+        {"seeds": "4", "optimizer.lr": "[0.0003,0.001,0.003,0.01]", "data.val_fraction": "0.1"},
     ),
-    "grid": ("pretrained x freeze_depth=0..5 x 3 seeds", ">= 1.8", [], -2),
-    "origin": (
+    "grid": Case(
+        "pretrained x freeze_depth=0..5 x 3 seeds",
+        ">= 1.8",
+        0,
+        {"pretrained": "true,false", "freeze_depth": "0,1,2,3,4,5", "seeds": "3"},
+    ),
+    "origin": Case(
         "a script of the origin's shape (PIL, DataLoader, all gradients) against the frozen arm",
         ">= 10",
-        ["freeze_depth=5", "optimizer=origin_sgd", "data.normalize=none"],
-        -3,
+        5,
+        {"optimizer": "origin_sgd", "data.normalize": "none"},
     ),
 }
+WARM = ("head-warm", "members")  # nothing is left to do for the frozen blocks
 
 
 def main() -> None:
@@ -59,38 +84,21 @@ def main() -> None:
     if options.side:
         print(json.dumps(_run(options)))
         return
+    from benchmarks import ours  # noqa: PLC0415  the plain side's memory is measured without our package
+
     RESULTS.mkdir(exist_ok=True)
-    rates = {precision: best_rate(precision) for precision in (torch.float32, torch.bfloat16)}
-    options.weights = _weights(Path(tempfile.mkdtemp()))
-    for case in options.only or CASES:
-        runs: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
-        repeats = 1 if case == "grid" else options.repeats
-        for _ in range(repeats):
-            for side, found in runs.items():
-                found.append(_spawn(case, side, options))
-                print(f"{case} {side}: {found[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
-        rate = rates[torch.bfloat16 if case.endswith("bf16") else torch.float32]
-        medians = {side: statistics.median(each["seconds"] for each in found) for side, found in runs.items()}
-        result = {
-            "case": CASES[case][0],
-            "target": CASES[case][1],
-            "plain_seconds": medians["plain"],
-            "ours_seconds": medians["ours"],
-            "ratio": medians["plain"] / medians["ours"],
-            "spread": [min(_ratios(runs)), max(_ratios(runs))],
-            "runs": runs,
-            "floor_seconds": _floor(case, options) / rate,
-            "gflops_per_second": rate / 1e9,
-            "images": options.images,
-            "test_images": options.test,
-            "epochs": options.epochs,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-        (RESULTS / f"{case}.json").write_text(json.dumps(result, indent=1) + "\n")
-        print(
-            f"{case}: plain {medians['plain']:.2f} s, ours {medians['ours']:.2f} s, {result['ratio']:.1f} x", flush=True
-        )
+    rates = {precision: floor.best_rate(precision) for precision in (torch.float32, torch.bfloat16)}
+    with tempfile.TemporaryDirectory() as folder:
+        options.weights = ours.write_weights(Path(folder))
+        for case in options.only or CASES:
+            rate = rates[torch.bfloat16 if case.endswith("bf16") else torch.float32]
+            result = _compare(case, options, rate)
+            (RESULTS / f"{case}.json").write_text(json.dumps(result, indent=1) + "\n")
+            print(
+                f"{case}: plain {result['plain_seconds']:.2f} s, ours {result['ours_seconds']:.2f} s, "
+                f"{result['ratio']:.1f} x",
+                flush=True,
+            )
 
 
 def _options() -> argparse.Namespace:
@@ -106,43 +114,59 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _spawn(case: str, side: str, options: argparse.Namespace) -> dict[str, float]:
-    """Run one side of a case in a process of its own, so that memory and caches are its own, too."""
+def _compare(case: str, options: argparse.Namespace, rate: float) -> dict[str, object]:
+    """Run both sides in turn and return what the table needs. rate: the machine's best, in FLOP/s."""
+    runs: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
+    for _ in range(1 if case == "grid" else options.repeats):
+        for side, found in runs.items():
+            found.append(spawn(case, side, options))
+            print(f"{case} {side}: {found[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
+    medians = {side: statistics.median(each["seconds"] for each in found) for side, found in runs.items()}
+    ratios = [a["seconds"] / b["seconds"] for a, b in zip(runs["plain"], runs["ours"], strict=True)]
+    return {
+        "case": CASES[case].what,
+        "target": CASES[case].target,
+        "plain_seconds": medians["plain"],
+        "ours_seconds": medians["ours"],
+        "ratio": medians["plain"] / medians["ours"],
+        "spread": [min(ratios), max(ratios)],
+        "runs": runs,
+        "floor_seconds": _needed_flops(case, options) / rate,
+        "gflops_per_second": rate / 1e9,
+        "images": options.images,
+        "test_images": options.test,
+        "epochs": options.epochs,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def spawn(case: str, side: str, options: argparse.Namespace) -> dict[str, float]:
+    """Run one side of a case in a process of its own, so that memory and caches are its own, too.
+
+    options: root, images, test, epochs and weights.
+    returns: seconds, accuracy and peak_mb.
+    """
+    command = [sys.executable, "-m", "benchmarks.cases", "--only", case, "--side", side]
+    command += [f"--{key}={getattr(options, key)}" for key in ("root", "images", "test", "epochs", "weights")]
     with tempfile.TemporaryDirectory() as cache:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.cases",
-            "--root",
-            str(options.root),
-            "--only",
-            case,
-            "--side",
-            side,
-        ]
-        sizes = {key: getattr(options, key) for key in ("images", "test", "epochs", "weights")}
-        command += [f"--{key}={value}" for key, value in sizes.items()]
-        done = subprocess.run(
-            command, env={**os.environ, "SWEEP_CACHE": cache}, stdout=subprocess.PIPE, text=True, check=True
-        )
+        environment = {**os.environ, "SWEEP_CACHE": cache}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def _run(options: argparse.Namespace) -> dict[str, float]:
     (case,) = options.only
-    folder = Path(tempfile.mkdtemp())
-    try:
-        subset = _subset(options, folder)
-        found = _plain(case, options, subset) if options.side == "plain" else _ours(case, options, subset, folder)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        subset = link_subset(options, Path(folder))
+        found = _plain(case, options, subset) if options.side == "plain" else _ours(case, options, subset)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": found.seconds, "accuracy": found.accuracy, "peak_mb": peak}
 
 
-def _subset(options: argparse.Namespace, folder: Path) -> Path:
-    """Return an image folder of links to the first images of every class."""
+def link_subset(options: argparse.Namespace, folder: Path) -> Path:
+    """Return an image folder of links to the first images of every class. options: root, images and test."""
     for split, total in (("train", options.images), ("test", options.test)):
         classes = sorted((options.root / split).iterdir())
         for each in classes:
@@ -153,98 +177,34 @@ def _subset(options: argparse.Namespace, folder: Path) -> Path:
     return folder / "images"
 
 
-def _overrides(case: str, options: argparse.Namespace, subset: Path, weights: Path) -> list[str]:
-    return [
-        *("data=image_folder", f"data.root={subset}", "data.image_size=32", "data.val_fraction=0", "seeds=1"),
-        *("source=checkpoint", f"source.path={weights}", "source.image_size=32", "test_every_epoch=true"),
-        *(f"optimizer.lr={LR}", f"epochs={options.epochs}", f"batch_size={BATCH}", *CASES[case][2]),
-    ]
-
-
-def _weights(folder: Path) -> Path:
-    """Write what both sides start from: the embedded source, trained on first use."""
-    from safetensors.torch import save_file
-
-    from sweep.config import SourceConfig
-    from sweep.plan import sources as source
-
-    path = folder / "weights.safetensors"
-    save_file(source.resolve(SourceConfig(), "resnet18").load("cpu").state, path)
-    return path
-
-
-def _ratios(runs: dict[str, list[dict[str, float]]]) -> list[float]:
-    return [a["seconds"] / b["seconds"] for a, b in zip(runs["plain"], runs["ours"], strict=True)]
-
-
-def _ours(case: str, options: argparse.Namespace, subset: Path, folder: Path) -> plain.Result:
+def _ours(
+    case: str, options: argparse.Namespace, subset: Path, settings: Mapping[str, str] | None = None
+) -> plain.Result:
     """Run points as the command line does, less imports, and, but for the origin, decoding and reading the weights."""
-    from sweep.cli import compose
-    from sweep.report import record, table
-    from sweep.run import job as run
+    from benchmarks import ours  # noqa: PLC0415  the plain side's memory is measured without our package
 
-    overrides = _overrides(case, options, subset, options.weights)
-    if case == "members":
-        overrides = [each for each in overrides if each != "data.val_fraction=0"] + ["data.val_fraction=0.1"]
-        overrides.remove("seeds=1")
-    if case == "grid":
-        overrides += ["freeze_depth=0,1,2,3,4,5", "pretrained=true,false"]
-        overrides[overrides.index("seeds=1")] = "seeds=3"
-    points = compose.points(overrides, multirun=case == "grid")
-    if case != "origin":
-        run.fetch(points)
-    if case in ("head-warm", "members"):
-        warm = compose.points([*overrides, "epochs=1"], multirun=False)
-        assert run.run_point(warm[0], folder / "warm").error is None
-    jobs = [{"job": each.job, "seeds": each.config.seed_list, "common": each.common, "varied": {}} for each in points]
-    (folder / "out").mkdir()
-    start = time.perf_counter()
-    table.write_manifest(folder / "out", jobs)  # as the command line does: one pass then fills all depths
-    outcomes = [run.run_point(point, folder / "out") for point in points]
-    seconds = time.perf_counter() - start
-    assert all(each.error is None for each in outcomes), outcomes
-    members = record.read_members(record.job_folder(folder / "out", points[0].job), 0) or []
-    return plain.Result(seconds, next(each.test_accuracy or 0.0 for each in members if each.selected))
+    all_settings = {
+        **{"data": "image_folder", "data.root": subset, "data.image_size": 32, "data.val_fraction": 0, "seeds": 1},
+        **{"source": "checkpoint", "source.path": options.weights, "source.image_size": 32},
+        **{"optimizer.lr": LR, "epochs": options.epochs, "batch_size": BATCH, "test_every_epoch": "true"},
+        **{"freeze_depth": CASES[case].depth, **CASES[case].settings, **(settings or {})},
+    }
+    overrides = [f"{key}={value}" for key, value in all_settings.items()]
+    return ours.run(overrides, multirun=case == "grid", fetched=case != "origin", warm=case in WARM)
 
 
 def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result:
-    from safetensors.torch import load_file
-
-    from sweep.cli import compose
-    from sweep.data import task as data
-    from sweep.data.types import Split
-
-    depth = CASES[case][3]
-    if case == "members":  # one member of ours
-        CASES["members"][2][1:] = [f"optimizer.lr={LR}", "seeds=[0]"]
-        return _ours("members", options, subset, subset.parent)
+    if case == "members":
+        return _ours(case, options, subset, {"seeds": "[0]", "optimizer.lr": f"{LR}"})
     if case == "origin":
         return _origin(options, subset)
-    config = compose.points(_overrides("head", options, subset, options.weights), multirun=False)[0].config
-    task = data.load(config.data, 32)
-
-    def tensors(split: Split) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(split.images).float().div_(255)
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        return (images - mean) / std, torch.from_numpy(split.labels)
-
-    def model() -> nn.Module:
-        return plain.resnet18(load_file(options.weights), len(task.classes))
-
-    train, test = tensors(task.train), tensors(task.test)
-    depths = range(6) if case == "grid" else [depth]
-    found = [
-        plain.loop(
-            model(),
-            [name for block in BLOCKS[:each] for name in block],
-            train,
-            test,
-            epochs=options.epochs,
-            batch_size=BATCH,
-            lr=LR,
-        )
-        for each in depths
-    ]
+    train, test = plain.read(subset / "train"), plain.read(subset / "test")
+    recipe = plain.Recipe(options.epochs, BATCH, LR)
+    found = []
+    for depth in range(6) if case == "grid" else [CASES[case].depth]:
+        model = plain.resnet18(load_file(options.weights), int(train.labels.max()) + 1)
+        frozen = [name for block in floor.BLOCKS[:depth] for name in block]
+        found.append(plain.loop(model, frozen, train, test, recipe))
     # A plain loop takes the same time for every seed, pretrained or not: one of six is run.
     seconds = sum(each.seconds for each in found) * (6 if case == "grid" else 1)
     return plain.Result(seconds, found[0].accuracy)
@@ -252,82 +212,35 @@ def _plain(case: str, options: argparse.Namespace, subset: Path) -> plain.Result
 
 def _origin(options: argparse.Namespace, subset: Path) -> plain.Result:
     """Train as the blog post's script did: an image at a time through PIL, gradients for all, only fc stepped."""
-    from torch.utils.data import DataLoader
-    from torchvision import datasets, models, transforms
-
     torch.manual_seed(0)
-    model = models.resnet18()
+    model = torchvision.models.resnet18()
     model.fc = nn.Linear(model.fc.in_features, 10)
-    optimizer = torch.optim.SGD(model.fc.parameters(), lr=1e-3, momentum=0.9)
-    train, test = (
-        DataLoader(datasets.ImageFolder(str(subset / split), transforms.ToTensor()), BATCH, shuffle=split == "train")
-        for split in ("train", "test")
-    )
+    optimizer = torch.optim.SGD(model.fc.parameters(), lr=LR, momentum=0.9)
+    images = {split: ImageFolder(str(subset / split), ToTensor()) for split in ("train", "test")}
+    train, test = (DataLoader(each, BATCH, shuffle=split == "train") for split, each in images.items())
     hits = 0
     start = time.perf_counter()
     for _ in range(options.epochs):
         model.train()
-        for images, labels in train:
+        for x, labels in train:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(model(x), labels))
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            hits = sum((model(images).argmax(1) == labels).sum().item() for images, labels in test)
-    return plain.Result(time.perf_counter() - start, hits / len(test.dataset))  # type: ignore[arg-type]
+            hits = sum(int((model(x).argmax(1) == labels).sum()) for x, labels in test)
+    return plain.Result(time.perf_counter() - start, hits / len(images["test"]))
 
 
-def best_rate(dtype: torch.dtype) -> float:
-    """Return the FLOP/s of the faster of a large matrix product and one of ResNet's own convolutions."""
-    a, b = torch.randn(2, 1024, 1024).to(dtype)
-    x = torch.randn(256, 128, 8, 8).to(dtype, memory_format=torch.channels_last)
-    conv = nn.Conv2d(128, 128, 3, padding=1, bias=False).to(dtype, memory_format=torch.channels_last)
-    best = 0.0
-    with torch.no_grad():
-        for step, flops in ((lambda: a @ b, 2 * 1024**3), (lambda: conv(x), 2 * 256 * 64 * 128 * 128 * 9)):
-            for _ in range(20):
-                start = time.perf_counter()
-                step()
-                best = max(best, flops / (time.perf_counter() - start))
-    return best
-
-
-def block_flops() -> list[int]:
-    """Return the FLOPs of one image's forward pass through each block of ResNet-18 at 32 pixels, and the head."""
-    from sweep.config import Unit
-    from sweep.models import build as models
-
-    network = models.build("resnet18", models.random_state("resnet18", 32, 0), 10, 32, head_seed=0)
-    blocks, head = models.blocks(network, "resnet18", Unit.stage)
-    x = torch.randn(2, 3, 32, 32)
-    each: list[int] = []
-    with torch.no_grad():
-        for part in [*blocks, head]:
-            with FlopCounterMode(display=False) as counter:
-                x = part(x)
-            each.append(counter.get_total_flops() // 2)
-    return each
-
-
-def step_flops(each: list[int], depth: int) -> int:
-    """Return the FLOPs of training one image: backward costs twice the forward, but no gradient for what is frozen."""
-    return 3 * sum(each[depth:]) - each[depth]
-
-
-def _floor(case: str, options: argparse.Namespace) -> float:
+def _needed_flops(case: str, options: argparse.Namespace) -> float:
     """Return the FLOPs that our way of doing it cannot avoid: prefix once, suffix forward and backward per epoch."""
-    each = block_flops()
-
-    def at(depth: int) -> float:
-        prefix, suffix = sum(each[:depth]), sum(each[depth:])
-        once = prefix * (options.images + options.test) if case not in ("head-warm", "members") else 0
-        return once + options.epochs * (step_flops(each, depth) * options.images + suffix * options.test)
-
+    each = floor.block_flops()
+    sizes = (options.images, options.test)
     if case == "grid":  # pretrained: one prefix for all depths and seeds; random: one for each seed
-        images, steps = options.images + options.test, sum(at(depth) for depth in range(6))
-        once = sum(sum(each[:depth]) for depth in range(6)) * images
-        return 6 * (steps - once) + 4 * sum(each[:5]) * images
-    return at(5 if CASES[case][3] < 0 else CASES[case][3]) * (16 if case == "members" else 1)
+        steps = sum(floor.job_flops(each, depth, sizes, options.epochs)[1] for depth in range(6))
+        return 6 * steps + 4 * floor.job_flops(each, 5, sizes, 0)[0]
+    prefix, steps = floor.job_flops(each, CASES[case].depth, sizes, options.epochs)
+    return (16 if case == "members" else 1) * (steps + (0 if case in WARM else prefix))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--images 50000] [--test 10000] [--epochs 3] [--device cuda]
 
 Writes benchmarks/results/gpu.json. Not yet run on a GPU: the numbers in README.md are a CPU's; `--device cpu --images
-512 --test 512 --epochs 1` tries the script itself.
+200 --test 100 --epochs 1` tries the script itself.
 """
 
 import argparse
@@ -12,25 +12,54 @@ import os
 import platform
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks import plain
-from benchmarks.cases import BATCH, BLOCKS, LR, block_flops, step_flops
+from benchmarks import floor, ours, plain
+from benchmarks.cases import BATCH, LR, RESULTS
 from sweep.cli import compose
-from sweep.data import task as data
-from sweep.models import build as models
-from sweep.report import record
-from sweep.run import job as run
-from sweep.run.job import Point
+from sweep.models import build
+from sweep.plan.point import Point
+from sweep.run import machine
+from sweep.run.session import Session
 
-RESULTS = Path(__file__).parent / "results"
 CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all measurements share. root: holds images/, weights.safetensors and what is trained."""
+
+    root: Path
+    device: torch.device
+    images: int
+    test: int
+    epochs: int
+    session: Session
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights.safetensors"
+
+    def points(self, *overrides: str) -> list[Point]:
+        """Return the points that these overrides make of the shared settings."""
+        fixed = [
+            *("data=image_folder", f"data.root={self.root / 'images'}", "data.image_size=32", "data.val_fraction=0"),
+            *("source=checkpoint", f"source.path={self.weights}", "source.image_size=32", "test_every_epoch=true"),
+            *(f"epochs={self.epochs}", f"batch_size={BATCH}", f"optimizer.lr={LR}", "seeds=1"),
+            f"device={self.device}",
+        ]
+        return compose.points([*fixed, *overrides], multirun=True)
+
+    def seconds(self, name: str, *overrides: str) -> float:
+        """Return the seconds that these points take; their records lie under the name."""
+        return ours.train(self.points(*overrides), self.root / name, self.session)
 
 
 def main() -> None:
@@ -41,76 +70,20 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        os.environ["SWEEP_CACHE"] = str(root / "cache")
-        write_images(root / "images", options.images, options.test)
-        weights = models.random_state("resnet18", 32, 0)
-        save_file(weights, root / "weights.safetensors")
-
-        def points(name: str, *overrides: str) -> list[Point]:
-            fixed = [
-                *(f"name={name}", "data=image_folder", f"data.root={root / 'images'}", "data.image_size=32"),
-                *("source=checkpoint", f"source.path={root / 'weights.safetensors'}", "source.image_size=32"),
-                *("data.val_fraction=0", "test_every_epoch=true", f"epochs={options.epochs}", f"batch_size={BATCH}"),
-                *(f"optimizer.lr={LR}", "seeds=1", f"device={device}"),
-            ]
-            return compose.points([*fixed, *overrides], multirun=True)
-
-        def ours(name: str, *overrides: str) -> tuple[float, list[list[record.Record]]]:
-            made = points(name, *overrides)
-            start = time.perf_counter()
-            for point in made:
-                outcome = run.run_point(point, root / name)
-                assert outcome.error is None, outcome.error
-            seconds = time.perf_counter() - start
-            folders = [record.job_folder(root / name, point.job) for point in made]
-            return seconds, [record.read_members(each, 0) or [] for each in folders]
-
+        os.environ["SWEEP_CACHE"] = f"{folder}/cache"
+        setup = Setup(Path(folder), device, options.images, options.test, options.epochs, Session())
+        write_images(setup.root / "images", options.images, options.test)
+        save_file(build.random_state("resnet18", 32, 0), setup.weights)
         report: dict[str, object] = {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
             "torch": torch.__version__,
             "images": [options.images, options.test],
             "matmul_tflops": {str(kind): matmul(device, kind) / 1e12 for kind in (torch.float32, torch.bfloat16)},
+            "agreement": {str(depth): agreement(setup, depth) for depth in (0, 3, 5)},
+            "epochs": epoch_times(setup),
+            "members_8x4": members(setup),
+            "origin_s": origin(setup),
         }
-        first = points("same", "freeze_depth=0")[0]
-        task = data.load(first.config.data, 32)
-        report["agreement"] = {
-            str(depth): agreement(points("same", f"freeze_depth={depth}")[0], device) for depth in (0, 3, 5)
-        }
-        mean, std = (
-            torch.tensor(values, device=device).view(3, 1, 1) for values in (first.source.mean, first.source.std)
-        )
-        train, test = (
-            (
-                (torch.from_numpy(split.images).to(device).float() / 255 - mean) / std,
-                torch.from_numpy(split.labels).to(device),
-            )
-            for split in (task.train, task.test)
-        )
-        rows, each = [], block_flops()
-        for depth in range(6):
-            network = plain.resnet18(weights, CLASSES).to(device)
-            names = [name for block in BLOCKS[:depth] for name in block]
-            loop = plain.loop(network, names, train, test, epochs=options.epochs, batch_size=BATCH, lr=LR)
-            row = {"depth": depth, "plain_s_per_epoch": loop.seconds / options.epochs}
-            for precision in ("fp32", "bf16"):
-                seconds, found = ours(f"{precision}-{depth}", f"freeze_depth={depth}", f"precision={precision}")
-                epoch = found[0][0].seconds_per_epoch or float("nan")
-                row[f"ours_{precision}_s_per_epoch"] = epoch
-                row[f"ours_{precision}_tflops"] = step_flops(each, depth) * options.images / epoch / 1e12
-                row[f"ours_{precision}_s_in_all"] = seconds
-            rows.append(row)
-            print(row, flush=True)
-        report["epochs"] = rows
-        lrs = "[0.0003,0.001,0.003,0.01]"
-        head = ("freeze_depth=5", "data.val_fraction=0.1")
-        together, _ = ours("together", *head, "seeds=8", f"optimizer.lr={lrs}")
-        apart, _ = ours("apart", *head, "seeds=[1]", "optimizer.lr=0.0003")
-        report["members_8x4"] = {"together_s": together, "one_s": apart, "throughput_ratio": 32 * apart / together}
-        report["origin_s"], _ = ours(
-            "origin", "freeze_depth=5", "pretrained=true,false", "freeze.batchnorm=track", "optimizer=origin_sgd",
-            "epochs=10", "data.normalize=none",
-        )  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     name = "gpu.json" if device.type == "cuda" else "gpu-tried-on-cpu.json"
     (RESULTS / name).write_text(json.dumps(report, indent=1) + "\n")
@@ -128,15 +101,6 @@ def write_images(folder: Path, images: int, test: int) -> None:
                 Image.fromarray(pixels).save(folder / split / str(label) / f"{number}.png")
 
 
-def agreement(point: Point, device: torch.device) -> float:
-    """Return the largest difference of logits between this device and the CPU, against their largest size."""
-    images = torch.from_numpy(data.load(point.config.data, 32).test.images[:64])
-    with torch.no_grad():
-        here = run._network(point, 0, device).eval()(images.to(device)).cpu()
-        there = run._network(point, 0, torch.device("cpu")).eval()(images)
-    return float((here - there).abs().max() / there.abs().max())
-
-
 def matmul(device: torch.device, kind: torch.dtype) -> float:
     """Return the FLOP/s of a large matrix product."""
     size = 8192 if device.type == "cuda" else 1024
@@ -147,10 +111,59 @@ def matmul(device: torch.device, kind: torch.dtype) -> float:
         for _ in range(10):
             start = time.perf_counter()
             product(x)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            plain.wait(device)
             best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
+
+
+def agreement(setup: Setup, depth: int) -> float:
+    """Return the largest difference of logits between this device and the CPU, against their largest size."""
+    logits = []
+    for device in (setup.device, torch.device("cpu")):
+        (point,) = setup.points(f"freeze_depth={depth}", f"device={device}")
+        machine.set_precision(point.config.precision)
+        images = torch.from_numpy(setup.session.task(point.config.data, 32).test.images[:64])
+        with torch.no_grad():
+            logits.append(setup.session.network(point, 0).eval()(images.to(device)).cpu())
+    here, there = logits
+    return float((here - there).abs().max() / there.abs().max())
+
+
+def epoch_times(setup: Setup) -> list[dict[str, float]]:
+    """Return a row per depth: seconds per epoch of the plain loop and of ours, and what ours computes per second."""
+    weights, flops = load_file(setup.weights), floor.block_flops()
+    train, test = (plain.read(setup.root / "images" / split).to(setup.device) for split in ("train", "test"))
+    rows = []
+    for depth in range(6):
+        network = plain.resnet18(weights, CLASSES).to(setup.device)
+        frozen = [name for block in floor.BLOCKS[:depth] for name in block]
+        loop = plain.loop(network, frozen, train, test, plain.Recipe(setup.epochs, BATCH, LR))
+        row = {"depth": depth, "plain_s_per_epoch": loop.seconds / setup.epochs}
+        for precision in ("fp32", "bf16"):
+            name, overrides = f"{precision}-{depth}", (f"freeze_depth={depth}", f"precision={precision}")
+            seconds = setup.seconds(name, *overrides)
+            (point,) = setup.points(*overrides)
+            epoch = ours.chosen(point, setup.root / name).seconds_per_epoch or float("nan")
+            row[f"ours_{precision}_s_per_epoch"] = epoch
+            row[f"ours_{precision}_tflops"] = floor.step_flops(flops, depth) * setup.images / epoch / 1e12
+            row[f"ours_{precision}_s_in_all"] = seconds
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def members(setup: Setup) -> dict[str, float]:
+    """Return the seconds of 32 heads trained together and of one, and how many times the members per second that is."""
+    head = ("freeze_depth=5", "data.val_fraction=0.1")
+    together = setup.seconds("together", *head, "seeds=8", "optimizer.lr=[0.0003,0.001,0.003,0.01]")
+    alone = setup.seconds("alone", *head, "seeds=[1]", "optimizer.lr=0.0003")
+    return {"together_s": together, "one_s": alone, "throughput_ratio": 32 * alone / together}
+
+
+def origin(setup: Setup) -> float:
+    """Return the seconds of both arms of the blog post's comparison."""
+    recipe = ("optimizer=origin_sgd", "epochs=10", "data.normalize=none", "freeze.batchnorm=track")
+    return setup.seconds("origin", "freeze_depth=5", "pretrained=true,false", *recipe)
 
 
 if __name__ == "__main__":

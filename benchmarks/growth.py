@@ -11,15 +11,17 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks import ours
+from benchmarks.cases import RESULTS
 from sweep.cli import compose
 from sweep.paths import cache_folder
-from sweep.run import job as run
+from sweep.run.job import fetch
+from sweep.run.session import Session
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -47,36 +49,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    os.environ["SWEEP_CACHE"] = tempfile.mkdtemp()  # it is emptied
-    rows = []
-    measure([*BASE, HEAD])  # the source, and what the first job of a process loads
-    for name, values in AXES.items():
-        seconds = [statistics.median(measure([*BASE, *each]) for _ in range(repeats)) for each in values.values()]
-        slope = float(np.polyfit(np.log([*values]), np.log(seconds), 1)[0])
-        rows.append({"axis": name, "n": [*values], "seconds": seconds, "slope": slope})
-        print(
-            f"{name}: {', '.join(f'{n}: {s:.2f} s' for n, s in zip(values, seconds, strict=True))}; slope {slope:.2f}"
-        )
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "growth.json").write_text(json.dumps(rows, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["SWEEP_CACHE"] = cache  # it is emptied
+        session = Session()
+        measure([*BASE, HEAD], session)  # the source, and what the first job of a process loads
+        rows = [row(name, values, session, repeats) for name, values in AXES.items()]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "growth.json").write_text(json.dumps(rows, indent=1) + "\n")
     draw(rows)
-    shutil.rmtree(os.environ["SWEEP_CACHE"])
 
 
-def measure(overrides: list[str]) -> float:
+def row(name: str, values: dict[int, list[str]], session: Session, repeats: int) -> dict[str, object]:
+    """Return the median seconds along one axis, and their slope."""
+    seconds = [statistics.median(measure([*BASE, *each], session) for _ in range(repeats)) for each in values.values()]
+    slope = float(np.polyfit(np.log([*values]), np.log(seconds), 1)[0])
+    print(f"{name}: {', '.join(f'{n}: {s:.2f} s' for n, s in zip(values, seconds, strict=True))}; slope {slope:.2f}")
+    return {"axis": name, "n": [*values], "seconds": seconds, "slope": slope}
+
+
+def measure(overrides: list[str], session: Session) -> float:
     """Return the seconds that these points take with nothing in the prefix cache."""
     points = compose.points(overrides, multirun=True)
-    run.fetch(points)
+    fetch(points, session)
     shutil.rmtree(cache_folder() / "arrays", ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        outcomes = [run.run_point(point, Path(folder)) for point in points]
-        seconds = time.perf_counter() - start
-    assert all(outcome.error is None for outcome in outcomes), outcomes
-    return seconds
+        return ours.train(points, Path(folder), session)
 
 
 def draw(rows: list[dict[str, object]]) -> None:
+    """Write the figure of README.md."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for each in rows:
         n, seconds = np.array(each["n"], float), np.array(each["seconds"])

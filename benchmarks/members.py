@@ -12,17 +12,16 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from benchmarks import plain
+from benchmarks.cases import RESULTS
 from sweep.config import Unit
-from sweep.models import build as models
-
-RESULTS = Path(__file__).parent / "results"
+from sweep.models import build
 
 
 def main() -> None:
@@ -45,8 +44,7 @@ def main() -> None:
                 for name, step in steps.items():
                     start = time.perf_counter()
                     step()
-                    if device.type == "cuda":
-                        torch.cuda.synchronize(device)
+                    plain.wait(device)
                     found[name].append(time.perf_counter() - start)
             medians = {name: statistics.median(values) for name, values in found.items()}
             rows.append({"depth": depth, "batch": batch, "members": options.members, "device": str(device), **medians})
@@ -57,8 +55,8 @@ def main() -> None:
 
 
 def network(seed: int) -> tuple[list[nn.Module], nn.Module]:
-    model = models.build("resnet18", models.random_state("resnet18", 32, seed), 10, 32, head_seed=seed)
-    return models.blocks(model, "resnet18", Unit.stage)
+    model = build.build("resnet18", build.random_state("resnet18", 32, seed), 10, 32, head_seed=seed)
+    return build.blocks(model, "resnet18", Unit.stage)
 
 
 def suffix(depth: int, seed: int) -> nn.Module:
@@ -69,7 +67,8 @@ def suffix(depth: int, seed: int) -> nn.Module:
 def inputs(depth: int, batch: int) -> Tensor:
     blocks, _ = network(0)
     with torch.no_grad():
-        return nn.Sequential(*blocks[:depth]).eval()(torch.randn(batch, 3, 32, 32))
+        outputs: Tensor = nn.Sequential(*blocks[:depth]).eval()(torch.randn(batch, 3, 32, 32))
+    return outputs
 
 
 def sequential(members: list[nn.Module], x: Tensor, y: Tensor) -> Callable[[], object]:
