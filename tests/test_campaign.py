@@ -63,22 +63,32 @@ def test_main_command_from_nothing(tmp_path: Path) -> None:
     assert judged["n_seeds"] == judged["n_tasks"] == 3
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+WAITS = {  # seconds; a kill needs records to lose, a signal is to be caught from the first import on
+    signal.SIGKILL: (3.0, 4.0, 4.5, 5.0, 5.5),
+    signal.SIGINT: (0.3, 0.8, 1.5, 2.5, 3.5, 4.5),
+    signal.SIGTERM: (0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
+}
+
+
+@pytest.mark.parametrize("kind", WAITS)
 def test_killed_at_any_moment_the_next_run_completes_the_table(
     kind: signal.Signals, uninterrupted: pd.DataFrame, tmp_path: Path
 ) -> None:
     root = tmp_path / "outputs" / "sweep"
     finished = 0
-    for wait in (3.0, 4.0, 4.5, 5.0, 5.5):
+    for wait in WAITS[kind]:
         process = subprocess.Popen(
             [*SWEEP, *GRID], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         time.sleep(wait)
         process.send_signal(kind)
         _, errors = process.communicate(timeout=60)
-        if kind is signal.SIGINT and process.returncode not in (0, -signal.SIGINT):
-            assert process.returncode == 130, errors
-            assert "interrupted: what is finished is kept" in errors
+        # Before our first line, while Python itself starts, the signal is Python's.
+        if kind in ENDS and process.returncode not in (0, -kind):
+            code, verb = ENDS[kind]
+            assert process.returncode == code, errors
+            assert f"{verb}: what is finished is kept" in errors
             assert "Traceback" not in errors
         records = list(root.glob("jobs/*/seed-*.json"))
         assert len(records) >= finished, "a finished record was lost"
@@ -109,6 +119,9 @@ def test_wheel_works_elsewhere(standin_source: None, tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     assert (site / "sweep" / "conf" / "config.yaml").exists()
+    assert (site / "sweep" / "py.typed").exists()
+    assert (site / "hydra_plugins" / "freeze_sweep" / "sweeper.py").exists()
+    assert not (site / "hydra_plugins" / "__init__.py").exists(), "a namespace package, which other plugins share"
     work = tmp_path / "work"
     work.mkdir()
     done = run(work, *GRID[1:], "data=textures", PYTHONPATH=str(site))
