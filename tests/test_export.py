@@ -61,6 +61,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")  # torch would rather have torch.export
 @pytest.mark.parametrize(
     ("name", "size"),
     [

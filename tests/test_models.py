@@ -314,9 +314,9 @@ def test_squeezenets_head_is_its_last_convolution() -> None:
     network = Network(PLAIN, blocks, head, len(blocks), BatchNorm.frozen)
     assert network.count() == (7 * 513, 722_496)  # torchvision's 1,235,496 less 1,000 x 513
     examples = place(pixels(8, 32), torch.arange(8).numpy(), (torch.arange(8) % 7).numpy(), torch.device("cpu"))
-    before = head.state_dict()["classifier.1.weight"].clone()
+    before = model.get_parameter("classifier.1.weight").detach().clone()
     fit(network, Splits(examples, examples), Recipe(OptimizerConfig(), 1, 4), lr=0.01, seed=0)
-    assert not torch.equal(head.state_dict()["classifier.1.weight"], before)
+    assert not torch.equal(model.get_parameter("classifier.1.weight"), before)
 
 
 # --- auxiliary heads ------------------------------------------------------------------------------------------
