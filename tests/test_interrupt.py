@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, wherever they come: one line, the right exit code, nothing half done, and soon."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from conftest import Done
 from sweep import interrupt
 from sweep.models.frozen import Network
 from sweep.paths import locked
+from sweep.report import record
 from sweep.run import feature_cache
 from sweep.train.examples import Examples
 
@@ -40,7 +42,7 @@ def send_before(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 PLACES = [
     "sweep.cli.compose.plan",
-    "sweep.run.job.data.load",
+    "sweep.data.task.load",
     "sweep.run.members.fit",
     "sweep.train.loop.evaluate",
     "sweep.run.measure.encode",
@@ -55,7 +57,7 @@ def test_a_signal_anywhere_ends_the_sweep_in_one_line(
     standin_source: None, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, number: int
 ) -> None:
     module, _, name = place.rpartition(".")
-    monkeypatch.setattr(place, send_before(number, pytest.importorskip(module).__dict__[name]))
+    monkeypatch.setattr(place, send_before(number, vars(importlib.import_module(module))[name]))
     handlers = [signal.getsignal(each) for each in ENDS]
     done = sweep("-m", *SMALL)
     code, verb = ENDS[signal.Signals(number)]
@@ -70,8 +72,8 @@ def test_what_was_finished_is_reported_and_the_rest_goes_on(
     standin_source: None, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        real = pytest.importorskip("sweep.run.job").record.write_members
-        patch.setattr("sweep.run.job.record.write_members", send_before(signal.SIGINT, real))
+        real = record.write_members
+        patch.setattr("sweep.report.record.write_members", send_before(signal.SIGINT, real))
         done = sweep("-m", *SMALL)
     assert done.returncode == 130
     assert done.stdout.index("[1/2] textures") < done.stdout.index("task ")
