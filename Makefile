@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?=
+# Tests that run at once; each takes a core and 2 GB.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: sweep test quick lint types tests lowest campaign bench clean
@@ -21,10 +23,10 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest -n $(WORKERS) --cov
 
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow and not campaign"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not campaign"
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m pytest -m campaign

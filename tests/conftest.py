@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 
 # Before anything looks it up: tests neither read nor fill the user's cache.
 os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
+# Of several test processes each has one thread, and so have the commands that it starts: more would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
 from sweep.cli.main import main
 from sweep.config import Config, SourceConfig
@@ -106,5 +108,5 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def few_threads() -> None:
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
