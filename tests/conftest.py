@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 # Before anything looks it up: tests neither read nor fill the user's cache.
 os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
-# Of several test processes each has one thread, and so have the commands that it starts: more would wait for each other.
+# Of several test processes each has one thread, and so have the commands that it starts: two wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
 from sweep.cli.main import main
