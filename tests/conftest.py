@@ -59,9 +59,9 @@ def tiny(standin_source: None) -> Callable[..., Config]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def session() -> Session:
-    """Return a session that has seen nothing yet."""
+    """Return one session for all tests: what it keeps is keyed by all that it depends on, and takes seconds to make."""
     return Session()
 
 

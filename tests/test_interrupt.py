@@ -21,7 +21,10 @@ from sweep.report import record
 from sweep.run import feature_cache
 from sweep.train.examples import Examples
 
-SMALL = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=2,5"]
+SMALL = [
+    *("data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "pretrained=false"),
+    "freeze_depth=2,5",
+]
 ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
 Sweep = Callable[..., Done]
 
@@ -59,7 +62,7 @@ def test_a_signal_anywhere_ends_the_sweep_in_one_line(
     module, _, name = place.rpartition(".")
     monkeypatch.setattr(place, send_before(number, vars(importlib.import_module(module))[name]))
     handlers = [signal.getsignal(each) for each in ENDS]
-    done = sweep("-m", *SMALL)
+    done = sweep("-m", *SMALL, "pretrained=true" if place.endswith("encode") else "pretrained=false")
     code, verb = ENDS[signal.Signals(number)]
     assert done.returncode == code
     assert done.stderr.count(f"\n{verb}: what is finished is kept; the same command goes on from there\n") == 1
@@ -88,7 +91,6 @@ def test_it_takes_effect_within_one_batch_and_one_block(
     standin_source: None, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     """Count how often the network is used after the signal."""
-    monkeypatch.setenv("SWEEP_CACHE", os.environ["SWEEP_CACHE"])
     after: list[int] = []
     batches, steps = Examples.batches, Network.steps
 
@@ -105,11 +107,11 @@ def test_it_takes_effect_within_one_batch_and_one_block(
 
     if kind == "batch":
         monkeypatch.setattr(Examples, "batches", watched(batches, at=1))
-        done = sweep("-m", *SMALL[:-1], "freeze_depth=0", "batch_size=5", "pretrained=false")
+        done = sweep("-m", *SMALL[:-1], "freeze_depth=0", "batch_size=5")
     else:
         monkeypatch.setattr(Network, "steps", watched(steps, at=1))
         monkeypatch.setattr(feature_cache, "BATCH", 7)
-        done = sweep("-m", *SMALL[:-1], "freeze_depth=4", "data.seed=77", "pretrained=false")
+        done = sweep("-m", *SMALL[:-1], "freeze_depth=4", "data.seed=77")
     assert done.returncode == 130
     assert len(after) == 1, "nothing more was computed than what was under way"
 

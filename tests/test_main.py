@@ -26,7 +26,10 @@ from sweep.config import Config
 from sweep.models import build as models
 from sweep.plan.point import Point, plan
 
-SMALL = ["data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=0,5"]
+SMALL = [
+    *("data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "pretrained=false"),
+    "freeze_depth=0,5",
+]
 
 
 Sweep = Callable[..., Done]
@@ -84,7 +87,7 @@ def test_sweep_resume_and_report(sweep: Sweep, standin_source: None, tmp_path: P
     )
     assert made.stdout.strip() in more.stdout
 
-    single = sweep(*SMALL[:-1], "freeze_depth=5")
+    single = sweep(*SMALL[:-1], "pretrained=true", "freeze_depth=5")
     assert single.returncode == 0
     assert single.stdout.startswith("1 point, all finished before")
     assert "seed 0: lr 0.001, validation" in single.stdout
@@ -186,7 +189,7 @@ def test_another_sweeper_is_one_line(sweep: Sweep) -> None:
 
 
 def test_failed_points_leave_the_others_alone(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
-    arguments = ["-m", *SMALL[:5], "freeze_depth=4,5"]
+    arguments = ["-m", *SMALL[:-1], "freeze_depth=4,5"]
     first = sweep(*arguments)
     assert first.returncode == 0, first.stderr
     kept = tmp_path / "outputs/sweep/jobs"
@@ -208,11 +211,11 @@ def test_failed_points_leave_the_others_alone(sweep: Sweep, standin_source: None
 
 
 def test_diverged_point_makes_the_exit_code_true(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
-    done = sweep("-m", *SMALL[:4], "optimizer=sgd", "optimizer.lr=1e30,0.001", "freeze_depth=4")
+    done = sweep("-m", *SMALL[:4], "pretrained=false", "optimizer=sgd", "optimizer.lr=1e30,0.001", "freeze_depth=4")
     assert done.returncode == 1
     rows = pd.read_csv(tmp_path / "outputs/sweep/table.csv")
     assert sorted(rows["status"]) == ["diverged", "ok"]
-    single = sweep(*SMALL[:4], "optimizer=sgd", "optimizer.lr=1e30", "freeze_depth=4")
+    single = sweep(*SMALL[:4], "pretrained=false", "optimizer=sgd", "optimizer.lr=1e30", "freeze_depth=4")
     assert single.returncode == 1
     assert "diverged" in single.stderr
 

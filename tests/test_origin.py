@@ -84,11 +84,11 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny, tmp_path: Path, session: Session) -> None:
+def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny) -> None:
     """With weight decay, too, which also the taps of a kernel feel that no image meets."""
     config = tiny(pretrained=False, freeze_depth=0, **(ORIGIN | {"optimizer_weight_decay": 0.1}))
     point = plan(config)
-    network, curves = retrain(point, 0, 1e-3, session)
+    network, curves = retrain(point, 0, 1e-3, Session())  # with nothing in single precision
     losses, accuracies, model = plain_loop(False, False, config)
     assert curves.train_loss == pytest.approx(losses, rel=1e-9)
     assert curves.test_accuracy == accuracies

@@ -1,5 +1,6 @@
 """One job, whole: cached equals uncached, members equal separate runs, seeds, selection, failures, resume."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -26,12 +27,19 @@ from sweep.train.examples import Examples, Splits, batches
 from sweep.train.loop import Curves, Recipe, evaluate, fit, make_schedule
 
 Tiny = Callable[..., Config]
+Members = Callable[[Config, Path], list[Record]]
 TIMES = ("prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes", "certificate")
 
 
-def members(config: Config, root: Path) -> list[Record]:
+@pytest.fixture
+def members(session: Session) -> Members:
+    """Return a function that trains one point under a folder and returns its records."""
+    return functools.partial(trained, session)
+
+
+def trained(session: Session, config: Config, root: Path) -> list[Record]:
     point = plan(config)
-    outcome = run_point(point, root, Session())
+    outcome = run_point(point, root, session)
     assert outcome.error is None, outcome.error
     folder = record.job_folder(root, point.job)
     return [member for seed in config.seed_list for member in record.read_members(folder, seed) or []]
@@ -51,7 +59,7 @@ def close(first: Record, second: Record) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
-def test_cached_prefix_gives_the_same_result_as_none(tiny: Tiny, tmp_path: Path, depth: int) -> None:
+def test_cached_prefix_gives_the_same_result_as_none(members: Members, tiny: Tiny, tmp_path: Path, depth: int) -> None:
     (cached,) = members(tiny(freeze_depth=depth, epochs=2), tmp_path / "cached")
     (plain,) = members(tiny(freeze_depth=depth, epochs=2, cache_max_gb=0.0), tmp_path / "plain")
     assert (cached.feed, plain.feed) == ("cached", "recomputed")
@@ -59,7 +67,7 @@ def test_cached_prefix_gives_the_same_result_as_none(tiny: Tiny, tmp_path: Path,
 
 
 @pytest.mark.parametrize("depth", [4, 5])
-def test_members_equal_their_separate_runs(tiny: Tiny, tmp_path: Path, depth: int) -> None:
+def test_members_equal_their_separate_runs(members: Members, tiny: Tiny, tmp_path: Path, depth: int) -> None:
     rates = [0.0005, 0.002]
     together = members(tiny(seeds=[0, 1], optimizer_lr=rates, freeze_depth=depth), tmp_path / "together")
     assert [(member.seed, member.lr) for member in together] == [(0, 0.0005), (0, 0.002), (1, 0.0005), (1, 0.002)]
@@ -95,7 +103,9 @@ def test_all_seeds_of_a_sweep_share_one_pass_over_the_images(
     assert seen == [], "the second depth was filled on the way"
 
 
-def test_thaw_after_some_epochs_equals_the_two_phases_by_hand(tiny: Tiny, tmp_path: Path, session: Session) -> None:
+def test_thaw_after_some_epochs_equals_the_two_phases_by_hand(
+    members: Members, tiny: Tiny, tmp_path: Path, session: Session
+) -> None:
     config = tiny(freeze_depth=3, epochs=3, freeze_epochs=2)
     (member,) = members(config, tmp_path / "thaw")
     (kept,) = members(tiny(freeze_depth=3, epochs=2), tmp_path / "kept")
@@ -116,7 +126,7 @@ def test_thaw_after_some_epochs_equals_the_two_phases_by_hand(tiny: Tiny, tmp_pa
     assert member.curves["train_loss"][2:] == pytest.approx(curves.train_loss, rel=1e-3)
 
 
-def test_thaw_at_once_trains_everything_from_the_first_step(tiny: Tiny, tmp_path: Path) -> None:
+def test_thaw_at_once_trains_everything_from_the_first_step(members: Members, tiny: Tiny, tmp_path: Path) -> None:
     (thawed,) = members(tiny(freeze_depth=3, freeze_epochs=0), tmp_path / "thawed")
     (none,) = members(tiny(freeze_depth=0), tmp_path / "none")
     assert thawed.feed == "none"
@@ -147,7 +157,7 @@ def test_ways_to_freeze_that_come_to_the_same_are_one_job(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("which", [Which.suffix, Which.only, Which.all_but])
 def test_every_range_trains_and_is_cached_up_to_its_first_trained_block(
-    tiny: Tiny, tmp_path: Path, which: Which
+    members: Members, tiny: Tiny, tmp_path: Path, which: Which
 ) -> None:
     (member,) = members(tiny(freeze_depth=2, freeze_which=which), tmp_path / "cached")
     (plain,) = members(tiny(freeze_depth=2, freeze_which=which, cache_max_gb=0.0), tmp_path / "plain")
@@ -155,7 +165,7 @@ def test_every_range_trains_and_is_cached_up_to_its_first_trained_block(
     close(member, plain)
 
 
-def test_augmented_images_go_through_the_frozen_blocks_every_time(tiny: Tiny, tmp_path: Path) -> None:
+def test_augmented_images_go_through_the_frozen_blocks_every_time(members: Members, tiny: Tiny, tmp_path: Path) -> None:
     (plain,) = members(tiny(freeze_depth=5), tmp_path)
     (views,) = members(tiny(freeze_depth=5, data_augment=Augment.flip_crop), tmp_path)
     assert (plain.feed, views.feed, views.facts.augment) == ("cached", "augmented", "flip_crop")
@@ -163,7 +173,9 @@ def test_augmented_images_go_through_the_frozen_blocks_every_time(tiny: Tiny, tm
 
 
 @pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp16])
-def test_prefix_precision_is_the_same_kept_or_not(tiny: Tiny, tmp_path: Path, precision: Precision) -> None:
+def test_prefix_precision_is_the_same_kept_or_not(
+    members: Members, tiny: Tiny, tmp_path: Path, precision: Precision
+) -> None:
     (cached,) = members(tiny(freeze_depth=4, freeze_precision=precision), tmp_path / "cached")
     (plain,) = members(tiny(freeze_depth=4, freeze_precision=precision, cache_max_gb=0.0), tmp_path / "plain")
     (full,) = members(tiny(freeze_depth=4), tmp_path / "full")
@@ -173,7 +185,7 @@ def test_prefix_precision_is_the_same_kept_or_not(tiny: Tiny, tmp_path: Path, pr
     assert cached.curves["train_loss"] == pytest.approx(full.curves["train_loss"], rel=5e-2)
 
 
-def test_same_command_same_numbers_other_seed_other_numbers(tiny: Tiny, tmp_path: Path) -> None:
+def test_same_command_same_numbers_other_seed_other_numbers(members: Members, tiny: Tiny, tmp_path: Path) -> None:
     for pretrained in (True, False):
         first, again, other = (
             members(tiny(seeds=[seed], pretrained=pretrained, freeze_depth=4), tmp_path / f"{place}{pretrained}")[0]
@@ -192,7 +204,9 @@ def test_one_seed_fixes_data_head_and_order_at_every_depth(tiny: Tiny, session: 
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
-def test_best_learning_rate_on_validation_is_selected_and_it_alone_is_tested(tiny: Tiny, tmp_path: Path) -> None:
+def test_best_learning_rate_on_validation_is_selected_and_it_alone_is_tested(
+    members: Members, tiny: Tiny, tmp_path: Path
+) -> None:
     both = members(tiny(data_name="digits", optimizer_lr=[1e-9, 1e-2], freeze_depth=5, epochs=5), tmp_path)
     useless, useful = both
     assert useful.val_accuracy is not None
@@ -203,7 +217,7 @@ def test_best_learning_rate_on_validation_is_selected_and_it_alone_is_tested(tin
     assert useful.test_accuracy is not None
 
 
-def test_record_carries_its_certificate_and_counts(tiny: Tiny, tmp_path: Path) -> None:
+def test_record_carries_its_certificate_and_counts(members: Members, tiny: Tiny, tmp_path: Path) -> None:
     (member,) = members(tiny(freeze_depth=4), tmp_path)
     assert member.certificate["before"] == member.certificate["after"]
     assert member.certificate["covers"] == "all"
@@ -240,7 +254,7 @@ def test_diverged_member_is_recorded_and_tried_again(tiny: Tiny, tmp_path: Path,
     assert record.missing_seeds(tmp_path, point.job, point.config.seed_list) == [0]
 
 
-def test_diverged_rate_does_not_fail_a_seed_that_has_a_finite_one(tiny: Tiny, tmp_path: Path) -> None:
+def test_diverged_rate_does_not_fail_a_seed_that_has_a_finite_one(members: Members, tiny: Tiny, tmp_path: Path) -> None:
     good, bad = members(tiny(optimizer_name="sgd", optimizer_lr=[1e-3, 1e30]), tmp_path)
     assert (good.status, good.selected) == ("ok", True)
     assert (bad.status, bad.selected) == ("diverged", False)

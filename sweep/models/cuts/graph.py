@@ -113,8 +113,9 @@ def _chain(model: nn.Module, segment: Segment, without: Collection[Node]) -> lis
     value = segment.entry
     for node in segment.nodes:
         if node.op == "call_module" and node.args == (value,) and not node.kwargs:
-            if node not in without:
-                found.append(model.get_submodule(str(node.target)))
+            step = model.get_submodule(str(node.target))
+            if node not in without and not isinstance(step, nn.Identity):
+                found.append(step)
         elif node.target is torch.flatten and node.args == (value, 1):
             found.append(nn.Flatten(1))
         else:
