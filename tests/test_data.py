@@ -413,3 +413,12 @@ def test_rendering_stops_at_an_image(name: str, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(KeyboardInterrupt):
         load(DataConfig(name=name))
     assert next(stop.calls) == 6
+
+
+def test_classes_are_numbered_in_the_order_in_which_they_are_asked_for() -> None:
+    whole = load(DataConfig(name="glyphs_digits"))
+    some = load(DataConfig(name="glyphs_digits", classes=["7", "2", "5"]))
+    assert some.classes == ("7", "2", "5")
+    for label, name in enumerate(some.classes):
+        asked = some.test.images[some.test.labels == label]
+        np.testing.assert_array_equal(asked, whole.test.images[whole.test.labels == int(name)])
