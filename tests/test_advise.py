@@ -15,6 +15,8 @@ from sweep.report import record
 from sweep.run.job import run_point
 from sweep.run.session import Session
 
+pytestmark = pytest.mark.slow
+
 
 def arm(depth: int, *accuracy: float, epochs: int = 4, n_val: int = 100_000) -> Arm:
     return Arm(depth, epochs, np.array(accuracy), n_val, 1.0, 0.0, 0.5, None)

@@ -99,6 +99,7 @@ def test_a_source_that_varies_is_named_once(standin_source: None) -> None:
 EMBEDDED = {"rule": 240, "batchnorm": 24, "target_size": 54, "surgical": 54, "yosinski": 20, "lpft": 12}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_an_embedded_experiment_plans_its_points(name: str, standin_source: None) -> None:
     points = cli.points([f"+experiment={name}"], multirun=True)

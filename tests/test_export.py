@@ -23,6 +23,8 @@ from sweep.run.session import Session
 from sweep.train.examples import place
 from sweep.train.loop import evaluate
 
+pytestmark = pytest.mark.slow
+
 Tiny = Callable[..., Config]
 
 

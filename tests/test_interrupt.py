@@ -21,6 +21,8 @@ from sweep.report import record
 from sweep.run import feature_cache
 from sweep.train.examples import Examples
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     *("data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "pretrained=false"),
     "freeze_depth=2,5",

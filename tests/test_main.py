@@ -56,6 +56,7 @@ def table_of(printed: str) -> str:
     return printed[printed.index("task ") :]
 
 
+@pytest.mark.slow
 def test_sweep_resume_and_report(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     first = python(tmp_path, "-m", "sweep", "-m", *SMALL, "pretrained=true,false")
     assert first.returncode == 0, first.stderr
@@ -94,6 +95,7 @@ def test_sweep_resume_and_report(sweep: Sweep, standin_source: None, tmp_path: P
     assert files(root)["table.csv"] == (root / "table.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_image_is_read_before_the_first_point_trains(
     sweep: Sweep, standin_source: None, tmp_path: Path, folder_of_images: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_every_image_is_read_before_the_first_point_trains(
     assert mended.returncode == 0, mended.stdout
 
 
+@pytest.mark.slow
 def test_each_point_is_composed_and_planned_once(
     standin_source: None, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +191,7 @@ def test_another_sweeper_is_one_line(sweep: Sweep) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_failed_points_leave_the_others_alone(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     arguments = ["-m", *SMALL[:-1], "freeze_depth=4,5"]
     first = sweep(*arguments)
@@ -210,6 +214,7 @@ def test_failed_points_leave_the_others_alone(sweep: Sweep, standin_source: None
     assert "failed" not in (tmp_path / "outputs/sweep/table.csv").read_text()
 
 
+@pytest.mark.slow
 def test_diverged_point_makes_the_exit_code_true(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     done = sweep("-m", *SMALL[:4], "pretrained=false", "optimizer=sgd", "optimizer.lr=1e30,0.001", "freeze_depth=4")
     assert done.returncode == 1
@@ -352,6 +357,7 @@ def test_help_reads_like_documentation(sweep: Sweep, tmp_path: Path) -> None:
     assert "Powered by Hydra" not in done.stdout
 
 
+@pytest.mark.slow
 def test_absent_data_is_left_out_only_if_asked(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "far.yaml").write_text("name: image_folder\nroot: far\n")
@@ -365,6 +371,7 @@ def test_absent_data_is_left_out_only_if_asked(sweep: Sweep, standin_source: Non
     assert set(pd.read_csv(tmp_path / "outputs/sweep/table.csv")["task"]) == {"textures"}
 
 
+@pytest.mark.slow
 def test_own_yaml_in_a_config_dir(sweep: Sweep, standin_source: None, tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "few.yaml").write_text("name: textures\nper_class: 2\n")

@@ -17,6 +17,8 @@ from sweep.run.session import Session
 from sweep.stats import transfer
 from sweep.train.examples import Examples
 
+pytestmark = pytest.mark.slow
+
 Tiny = Callable[..., Config]
 
 

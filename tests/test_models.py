@@ -46,7 +46,8 @@ SMALL = (
     *("regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_v2_t"),
 )
 EVERY = [
-    name if name in TRAINABLE or name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in catalog.NAMES
+    name if name in TRAINABLE or name in SMALL else pytest.param(name, marks=pytest.mark.campaign)
+    for name in catalog.NAMES
 ]
 
 # Stages of one model of each family that is not in the table above, counted by hand in torchvision's source.

@@ -21,6 +21,8 @@ from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits
 from sweep.train.loop import Recipe, fit
 
+pytestmark = pytest.mark.slow
+
 Tiny = Callable[..., Config]
 ORIGIN = {
     "epochs": 3, "batch_size": 64, "data_per_class": 16, "data_val_fraction": 0.0, "data_normalize": Normalization.none,

@@ -26,6 +26,8 @@ from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits, batches
 from sweep.train.loop import Curves, Recipe, evaluate, fit, make_schedule
 
+pytestmark = pytest.mark.slow
+
 Tiny = Callable[..., Config]
 Members = Callable[[Config, Path], list[Record]]
 TIMES = ("prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes", "certificate")
