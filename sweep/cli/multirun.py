@@ -52,7 +52,8 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
             table.clear(root)
             table.write_manifest(root, sweep.entries(), config.study)
             OmegaConf.save(master, root / "multirun.yaml")
-            _train(sweep, session, launch, in_process=str(master.hydra.launcher._target_).endswith(".BasicLauncher"))
+            in_process = str(master.hydra.launcher._target_).endswith(".BasicLauncher")
+            _train(sweep, owed, session, launch, in_process)
         else:
             table.write_manifest(root, sweep.entries(), config.study)
             print(f"{count}, all finished before; results are in {root}")
@@ -157,11 +158,12 @@ def export(points: Sequence[Point], root: Path) -> None:
         print(f"{folder}: {how}, {shares}")
 
 
-def _train(sweep: Multirun, session: "Session", launch: Launch, in_process: bool) -> None:
+def _train(
+    sweep: Multirun, owed: Mapping[Overrides, Point], session: "Session", launch: Launch, in_process: bool
+) -> None:
     """Launch what is owed, and come back also after an interrupt: what there is will be reported."""
     from sweep.cli.job import Job  # noqa: PLC0415
 
-    owed = sweep.owed()
     labels = {point.job: label(point, sweep.varied[overrides]) for overrides, point in sweep.points.items()}
     progress = Progress(len(sweep.points), labels, {point.job for point in owed.values()})
     job = Job(owed, sweep.depths(), session, progress)

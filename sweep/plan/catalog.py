@@ -8,15 +8,15 @@ import difflib
 import functools
 import importlib.metadata
 import json
-import os
 import textwrap
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from sweep.config import ModelConfig, Unit
 from sweep.errors import UserError
 from sweep.models.spec import TIMM, ModelSpec, Preset
-from sweep.paths import cache_folder
+from sweep.paths import cache_folder, write_json
 
 FORMAT = 1  # of the kept files; raise it when a cut or a field changes
 
@@ -99,13 +99,8 @@ def _read(path: Path) -> ModelSpec | None:
 
 
 def _write(path: Path, spec: ModelSpec) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(spec)), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:  # a cache that cannot be written costs a second, not the sweep
-        temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # a cache that cannot be written costs a second, not the sweep
+        write_json(path, asdict(spec))
 
 
 def spec(name: str, image_size: int | None = None) -> ModelSpec:
