@@ -214,7 +214,7 @@ class Advice:
                 f"{self.depth} of {len(self.scores) - 1} blocks frozen "
                 f"({interval if len(self.last) > 1 else 'no interval: the only depth ' + among}).",
                 f"Expected accuracy after {counted(chosen.epochs, 'epoch')}: {100 * chosen.test_accuracy:.1f} % "
-                "(test images, read for this depth alone).",
+                "(test images; shown for this depth alone).",
                 f"Validation: ± is 95 %, over {chosen.n_val} images; depths dropped early have had fewer epochs.",
                 f"Seconds are of one model; the command below trains {models}.",
                 self.rule,

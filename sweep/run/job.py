@@ -1,7 +1,8 @@
-"""The story of one job: one point of the sweep, from its checked config to its records. Read this first.
+"""The story of one point of the sweep, from its checked config to its records.
 
-Load the task, take the weights, freeze the first blocks, run every image through them once, train each member on what
-comes out, choose the learning rate on validation, read the test split once, write the records.
+Load the task (session.task), draw each seed's training images (data.subsample), run every image through the frozen
+blocks once, where that is possible (feed.py); train one member per seed and learning rate on what comes out, choose one
+of each seed on validation and read the test split for it (members.py); write the records (record.py).
 """
 
 import dataclasses
@@ -34,30 +35,30 @@ from sweep.train.loop import Curves
 class Outcome:
     """What run_point() did. error: one line if the point has no result for some of its seeds."""
 
-    trained: int  # members
+    trained: int  # members: trainings of one seed and learning rate
     seconds: float
     error: str | None = None
     test_accuracy: float | None = None  # mean over seeds
 
 
 def fetch(points: Sequence[Point], session: Session) -> None:
-    """Have the data and the weights of these points on this machine, and every image read, before the first trains.
+    """Download or train what these points start from, and read every image: what is wrong shows before any training.
 
     raises: UserError for what cannot be had or read, and for more training images than there are.
     """
     for point in points:
         machine.check(point.config.device, point.config.precision)
-    fetched = set()  # to look whether a download is whole means to read all of it
-    read = set()
+    fetched = set()  # to look whether a download is whole, all of it is read: once per data set
+    decoded = set()
     for point in points:
-        config = point.config.data
-        if (config.name, config.root) not in fetched:
-            registry.open(config).fetch()
-            fetched.add((config.name, config.root))
-        if repr(config) not in read:
-            found = session.task(config, point.facts.image_size, point.config.cache.max_gb)
-            data.subsample(config, found.train.labels, 0, found.classes)
-            read.add(repr(config))
+        wanted = point.config.data
+        if (wanted.name, wanted.root) not in fetched:
+            registry.open(wanted).fetch()
+            fetched.add((wanted.name, wanted.root))
+        if repr(wanted) not in decoded:
+            task = session.task(wanted, point.facts.image_size, point.config.cache.max_gb)
+            data.subsample(wanted, task.train.labels, 0, task.classes)  # raises if there are too few
+            decoded.add(repr(wanted))
     for point in points:
         if point.config.pretrained:
             session.weights(point.source, session.device(point))
@@ -67,7 +68,8 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
     """Train what this point still owes under root, and leave records. Errors become a failure record, not an exception.
 
     Two processes never train one job at a time: the second waits, and then finds the records.
-    depths: of other points of the sweep, which will ask for the outputs of as many of the same frozen blocks.
+    depths: how many blocks other points of the sweep freeze of the same network. The outputs of these are kept on the
+        way through the frozen blocks, so that no later point needs a pass of its own.
     """
     folder = record.job_folder(root, point.job)
     start = time.perf_counter()
@@ -92,33 +94,35 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
 def _train(
     session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]
 ) -> Iterator[tuple[int, list[Record]]]:
-    """Yield (seed, its members): heads of all seeds together, deeper suffixes one seed after another."""
+    """Yield (seed, its members): where the head alone is trained all seeds at once, else one seed after another."""
     if not seeds:
         return
     config, facts = point.config, point.facts
+    machine.set_precision(config.precision)
     feeder = _feeder(session, point, seeds, depths)
     feeds: dict[int, Feed] = {}
-    if facts.prefix == facts.n_blocks and config.freeze.epochs is None:
+    thaws = config.freeze.epochs is not None  # then the last epochs train everything, on the images themselves
+    if facts.prefix == facts.n_blocks and not thaws:
         feeds = {seed: feeder.feed(seed) for seed in seeds}
         if all(each.kind == "cached" for each in feeds.values()):
             yield from members.train_together(session, point, feeds)
             return
     for seed in seeds:
         feed = feeds[seed] if seed in feeds else feeder.feed(seed)
-        images = None if config.freeze.epochs is None else feeder.images(seed)
+        images = feeder.images(seed) if thaws else None
         yield seed, members.train_alone(session, point, seed, feed, images)
 
 
 def _feeder(session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]) -> Feeder:
     config = point.config
-    machine.set_precision(config.precision)
     task = session.task(config.data, point.facts.image_size, config.cache.max_gb)
     chosen = {seed: data.subsample(config.data, task.train.labels, seed, task.classes) for seed in seeds}
     return Feeder(session, point, task, chosen, depths)
 
 
 def retrain(point: Point, seed: int, lr: float, session: Session) -> tuple[Network, Curves]:
-    """Return the network of one member, trained as run_point() trains it, and its curves."""
+    """Return the network of one member, trained as run_point() trains it, and its curves: a sweep keeps no weights."""
+    machine.set_precision(point.config.precision)
     feeder = _feeder(session, point, [seed], ())
     images = None if point.config.freeze.epochs is None else feeder.images(seed)
     trained, network = members.train_member(session, point, (seed, lr), feeder.feed(seed), images)
