@@ -1,6 +1,8 @@
 """Fixtures: a cache of its own for the whole run, and points small enough to train in a second."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,8 @@ from sweep.models import build as models
 from sweep.plan import sources
 from sweep.run import pretrain
 from sweep.run.session import Session
+
+atexit.register(shutil.rmtree, os.environ["SWEEP_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

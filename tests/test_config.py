@@ -100,7 +100,10 @@ EMBEDDED = {"rule": 240, "batchnorm": 24, "target_size": 54, "surgical": 54, "yo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.campaign] if count > 50 else []) for name, count in EMBEDDED.items()],
+)
 def test_an_embedded_experiment_plans_its_points(name: str, standin_source: None) -> None:
     points = cli.points([f"+experiment={name}"], multirun=True)
     assert len({point.job for point in points}) >= EMBEDDED[name] - 6, "with nothing frozen, some points share a job"

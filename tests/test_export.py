@@ -70,8 +70,8 @@ with torch.no_grad():
         ("resnet18", 32),
         ("mobilenet_v2", 32),
         ("squeezenet1_1", 32),
-        ("vit_b_32", 32),
-        pytest.param("inception_v3", 75, marks=pytest.mark.slow),
+        pytest.param("vit_b_32", 32, marks=pytest.mark.campaign),
+        pytest.param("inception_v3", 75, marks=pytest.mark.campaign),
     ],
 )
 def test_exported_model_is_torchvisions_without_this_package(

@@ -30,6 +30,8 @@ ORIGIN = {
     "optimizer_schedule": Schedule.constant, "test_every_epoch": True, "freeze_batchnorm": BatchNorm.track,
 }  # fmt: skip
 
+SHORT = {"epochs": 2, "data_per_class": 8}  # two batches an epoch, in double precision
+
 
 def plain_loop(pretrained: bool, freeze: bool, config: Config) -> tuple[list[float], list[float], nn.Module]:
     """Train as a careful reader of the post would: whole model in train mode, an optimizer over what is trained.
@@ -88,7 +90,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny) -> None:
     """With weight decay, too, which also the taps of a kernel feel that no image meets."""
-    config = tiny(pretrained=False, freeze_depth=0, **(ORIGIN | {"optimizer_weight_decay": 0.1}))
+    config = tiny(pretrained=False, freeze_depth=0, **(ORIGIN | {"optimizer_weight_decay": 0.1} | SHORT))
     point = plan(config)
     network, curves = retrain(point, 0, 1e-3, Session())  # with nothing in single precision
     losses, accuracies, model = plain_loop(False, False, config)
