@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -181,6 +182,33 @@ def test_inconclusive_says_how_many_more_tasks_would_decide() -> None:
     assert judged.more_tasks == pytest.approx(12 * (need / z) ** 2 - 12, abs=1)
     assert f"about {judged.more_tasks} more tasks" in str(judged.to_decide)
     assert "2 tasks or more of each of the 3 cases" in str(judge(RULE).to_decide)
+
+
+def test_what_would_decide_counts_the_correction_for_the_other_primary_test() -> None:
+    alone = many(effect=0.004, n_classes=4, source_classes=26, n_blocks=4)
+    both = {name: replace(each, similarity=float(place % 5)) for place, (name, each) in enumerate(alone.items())}
+    z = judge(alone).tests[0].z
+    assert judge(both).tests[0].z == z
+    for tasks, primaries in ((alone, 1), (both, 2)):
+        judged = judge(tasks)
+        assert sum(each.role == "primary" for each in judged.tests) == primaries
+        need = stats.norm.ppf(1 - 0.05 / primaries) + stats.norm.ppf(0.8)
+        assert judged.more_tasks == max(1, math.ceil(12 * (need / z) ** 2) - 12)
+
+
+@pytest.mark.parametrize("n_blocks", range(3, 13))
+def test_equal_mean_shares_tie_whatever_floats_make_of_them(n_blocks: int) -> None:
+    """A matched group that keeps k - 1, k and k + 1 blocks keeps k: its mean ties with a task that keeps k."""
+    depths = np.arange(n_blocks + 1)
+
+    def keeps(depth: int, case: str, matched_group: str | None) -> TaskEvidence:
+        accuracy = np.where(depths == depth, 0.9, 0.5)[:, None]
+        return TaskEvidence(case, depths, accuracy, matched_group, n_blocks=n_blocks)
+
+    for k in range(1, n_blocks):
+        tasks = {f"member {depth}": keeps(depth, "similar_more", "same") for depth in (k - 1, k, k + 1)}
+        judged = judge({"alone": keeps(k, "dissimilar", None), **tasks})
+        assert judged.tests[0].statistic == 0.5, f"one pair, and it ties, at {k} of {n_blocks} blocks"
 
 
 def test_primary_tests_are_corrected_by_holm_and_the_rest_by_benjamini_hochberg() -> None:

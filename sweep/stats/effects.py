@@ -115,20 +115,22 @@ def equivalence(tasks: Mapping[str, TaskEvidence], cases: Sequence[str], margin:
     return max(p_values)
 
 
-def to_decide(n: int, z: float, intervals: Mapping[str, tuple[int, int]]) -> tuple[str, int | None]:
+def to_decide(n: int, z: float, primaries: int, intervals: Mapping[str, tuple[int, int]]) -> tuple[str, int | None]:
     """Return in words how many more tasks than these n would decide with POWER, and that number where it is below 1000.
 
     z: how clear the order was seen.
+    primaries: the tests that its p-value is corrected for, itself among them.
     intervals: of the kept depths.
 
     Normal approximation: the order's z grows with the square root of the number of tasks, and has to reach
-    z(1 - ALPHA) + z(POWER) (Noether 1987). An estimate from one sweep, as uncertain as its effect.
+    z(1 - ALPHA / primaries) + z(POWER) (Noether 1987; the first step of Holm's correction). An estimate from one
+    sweep, as uncertain as its effect.
     """
     wide = sum(low < high for low, high in intervals.values())
     sharper = f"; more seeds would sharpen {wide} of {len(intervals)} kept depths" if wide else ""
     if not intervals:
         sharper = "; with fewer than three seeds, how sure the kept depths are is not known"
-    need = float(stats.norm.isf(ALPHA) + stats.norm.ppf(POWER))
+    need = float(stats.norm.isf(ALPHA / primaries) + stats.norm.ppf(POWER))
     if abs(z) < need * math.sqrt(n / 1000):
         return "the order seen is so weak that over 1000 tasks would be needed" + sharper, None
     more = max(1, math.ceil(n * (need / z) ** 2) - n)

@@ -9,6 +9,7 @@ it: each of "supported" and "contradicted" is wrong in at most 5 % of the tables
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def all_tests(
     """
     # shares of the blocks are comparable across models; depths are not
     by_share = all(each.n_blocks for each in tasks.values())
-    values = {task: each.share(kept[task]) if by_share else float(kept[task]) for task, each in tasks.items()}
+    values = {task: each.share(kept[task]) if by_share else Fraction(kept[task]) for task, each in tasks.items()}
     shares = {task: each.share(kept[task]) for task, each in tasks.items()}
     order, paged = _order_of_cases(tasks, values, cases), _order_in_groups(tasks, values, cases)
     primary, exploratory = [order], []
@@ -104,7 +105,9 @@ def _corrected(primary: Sequence[Hypothesis], exploratory: Sequence[Hypothesis])
     return Tested(found, rising[0], falling[0], primary[0].least_p)
 
 
-def _order_of_cases(tasks: Mapping[str, TaskEvidence], values: Mapping[str, float], cases: Sequence[str]) -> Hypothesis:
+def _order_of_cases(
+    tasks: Mapping[str, TaskEvidence], values: Mapping[str, Fraction], cases: Sequence[str]
+) -> Hypothesis:
     groups = [by_unit(tasks, values, case) for case in cases]
     sizes = [len(group) for group in groups]
     name = "Jonckheere-Terpstra J, order of cases"
@@ -117,7 +120,7 @@ class _Paged(NamedTuple):
 
 
 def _order_in_groups(
-    tasks: Mapping[str, TaskEvidence], values: Mapping[str, float], cases: Sequence[str]
+    tasks: Mapping[str, TaskEvidence], values: Mapping[str, Fraction], cases: Sequence[str]
 ) -> _Paged | None:
     """Return Page's test over the matched groups that have two cases or more; None where there are not two of these.
 
@@ -137,10 +140,10 @@ def _order_in_groups(
     return _Paged(Hypothesis(name, len(mixed), tests.page(ranked), least), shared)
 
 
-def _slope(name: str, shares: Mapping[str, float], distance: Mapping[str, float]) -> list[Hypothesis]:
+def _slope(name: str, shares: Mapping[str, Fraction], distance: Mapping[str, float]) -> list[Hypothesis]:
     """Return Kendall's test that the kept share rises as the distance falls; [] below four tasks or all the same."""
     far = np.array(list(distance.values()))
-    share = np.array([shares[task] for task in distance])
+    share = np.array([float(shares[task]) for task in distance])
     if len(far) < 4 or np.ptp(far) == 0:
         return []
     trend = tests.kendall(-far, share)  # few distinct shares: as levels

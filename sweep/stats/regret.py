@@ -1,6 +1,7 @@
 """What each way to choose a depth costs against the best depth."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def _best_scored(score: Floats | None) -> int | None:
 
 def _constant_choices(tasks: Mapping[str, TaskEvidence], lost: Mapping[str, Floats]) -> dict[str, int | None]:
     """Return the index of the depth that is best on the mean of the other tasks; None where there are none."""
-    shares = sorted({each.share(float(depth)) for each in tasks.values() for depth in each.depths})
+    shares = sorted({each.share(depth) for each in tasks.values() for depth in each.depths})
     at_share = {task: np.array([lost[task][_nearest(each, share)] for share in shares]) for task, each in tasks.items()}
     choices: dict[str, int | None] = {}
     for task, each in tasks.items():
@@ -71,6 +72,6 @@ def _lowest(lost: Floats) -> int:
     return int(np.flatnonzero(lost <= lost.min() + 1e-9)[-1])
 
 
-def _nearest(task: TaskEvidence, share: float) -> int:
+def _nearest(task: TaskEvidence, share: Fraction) -> int:
     """Return the index of the depth nearest to this share of the blocks, the shallower of two."""
-    return int(np.argmin([abs(task.share(float(depth)) - share) for depth in task.depths]))
+    return int(np.argmin([float(abs(task.share(depth) - share)) for depth in task.depths]))

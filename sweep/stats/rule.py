@@ -4,7 +4,9 @@ The rule: keep more layers when the new task is similar to the source; most if i
 has more, fewest if it is not similar.
 """
 
+import statistics
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 
@@ -44,14 +46,17 @@ def rule_depth(case: str, depths: Ints) -> int:
     return int(depths[index])
 
 
-def by_unit(tasks: Mapping[str, TaskEvidence], values: Mapping[str, float], case: str) -> Floats:
+def by_unit(
+    tasks: Mapping[str, TaskEvidence], values: Mapping[str, float] | Mapping[str, Fraction], case: str
+) -> Floats:
     """Return a case's values, one per unit of inference.
 
     A unit is a task, or all tasks of the case in one matched group: they share images, so that their mean counts once.
+    Means are rounded once, at the end: those of fractions that are equal are equal, and so tie in a test.
     """
-    units: dict[tuple[str, str], list[float]] = {}
+    units: dict[tuple[str, str], list[Fraction]] = {}
     for task, each in tasks.items():
         if each.case == case:
             unit = ("task", task) if each.matched_group is None else ("matched group", each.matched_group)
-            units.setdefault(unit, []).append(values[task])
-    return np.array([np.mean(members) for members in units.values()])
+            units.setdefault(unit, []).append(Fraction(values[task]))
+    return np.array([float(statistics.mean(members)) for members in units.values()])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -56,9 +57,9 @@ class TaskEvidence:
         """Return whether every depth has the accuracy of every seed, of one seed at least."""
         return bool(self.accuracy.size and np.isfinite(self.accuracy).all())
 
-    def share(self, depth: float) -> float:
+    def share(self, depth: int) -> Fraction:
         """Return which share of the blocks a depth is; the depth itself where their number is not known."""
-        return depth / self.n_blocks if self.n_blocks else float(depth)
+        return Fraction(int(depth), self.n_blocks or 1)
 
 
 @dataclass(frozen=True)

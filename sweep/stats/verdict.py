@@ -147,7 +147,8 @@ def _conclude(seen: Decision, order: str, tested: Tested, n_cases: int) -> Decis
     if seen.p_equivalence is not None and seen.p_equivalence <= ALPHA:
         differ = f"at every depth the cases differ by less than {100 * seen.margin:g} accuracy points"
         return replace(seen, decision="equivalent", reason=f"{order}; {differ} (TOST, {_p(seen.p_equivalence)})")
-    words, more = effects.to_decide(seen.n_tasks, tested.tests[0].z, seen.kept_interval)
+    primaries = sum(each.role == "primary" for each in tested.tests)
+    words, more = effects.to_decide(seen.n_tasks, tested.tests[0].z, primaries, seen.kept_interval)
     reason = f"{order}; {_p(tested.p_value)}"
     return replace(seen, decision="inconclusive", reason=reason, to_decide=words, more_tasks=more)
 
