@@ -38,7 +38,7 @@ lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --disable-pip-version-check -q uv
 	$(VENV)-lowest/bin/uv pip install -q --compile-bytecode --python $(VENV)-lowest/bin/python --resolution lowest-direct -e .[test]
-	$(VENV)-lowest/bin/python -m pytest
+	$(VENV)-lowest/bin/python -m pytest -n $(WORKERS)
 
 # CIFAR=folder with train/<class>/ and test/<class>/ of the CIFAR-10 images
 bench: $(VENV)/.installed
