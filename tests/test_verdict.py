@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sweep.stats import effects, types
 from sweep.stats import tests as inference
-from sweep.stats import types
 from sweep.stats.rule import kept_depth, rule_depth
 from sweep.stats.types import CASES, Decision, Evidence, TaskEvidence
 from sweep.stats.verdict import decide
@@ -102,8 +102,29 @@ def test_one_seed_has_no_interval_and_one_task_per_case_has_seeds_only() -> None
     assert (judged.effect_blocks, judged.kept_interval) == (4, {})
     assert judge(RULE).interval_over == "seeds"
     noisy = {name: task(each.case, 0.5, 0.5, 0.5, seeds=5, noise=0.05) for name, each in RULE.items()}
-    low, high = judge(noisy).interval or (0, 0)
-    assert low < high
+    judged = judge(noisy)
+    assert judged.interval is None
+    gains = [100 * (noisy[name].accuracy[-1] - noisy[name].accuracy[0]) for name in ("a", "c")]
+    expected = stats.ttest_ind(*gains, equal_var=False).confidence_interval()
+    assert judged.effect_points_interval == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("spread", [(0.01, 0.01, 0.01), (0.01, 0.03, 0.01), (0.002, 0.01, 0.02)])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_interval_over_seeds_covers_what_it_says(spread: tuple[float, float, float], seeds: int) -> None:
+    """Two matched tasks of one case against one of the other; with equal spreads or not."""
+    rng = np.random.default_rng(0)
+    count, inside = 2000, 0
+    for _ in range(count):
+        accuracy = [0.5 + sd * rng.standard_normal((2, seeds)) for sd in spread]
+        tasks = {
+            "a": TaskEvidence("similar_fewer", np.arange(2), accuracy[0], "group"),
+            "b": TaskEvidence("similar_fewer", np.arange(2), accuracy[1], "group"),
+            "c": TaskEvidence("dissimilar", np.arange(2), accuracy[2]),
+        }
+        low, high = effects.effect(tasks, dict.fromkeys(tasks, 0), CASES).effect_points_interval or (0.0, 0.0)
+        inside += low <= 0 <= high
+    assert 0.935 <= inside / count <= 0.98
 
 
 def test_no_verdict_from_an_incomplete_grid() -> None:

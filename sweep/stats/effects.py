@@ -6,26 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from sweep.stats import tests
 from sweep.stats.rule import by_unit, kept_depths
-from sweep.stats.types import ALPHA, MARGIN, POWER, Floats, Interval, Ints, TaskEvidence
+from sweep.stats.types import ALPHA, MARGIN, POWER, Floats, Interval, TaskEvidence
 
 DRAWS = 2000  # of the bootstrap over seeds
-
-
-class SeedDraws(NamedTuple):
-    """The bootstrap over one task's seeds: its kept depth and its gain in accuracy points, (DRAWS,) each."""
-
-    kept: Ints
-    gain: Floats
-
-    def kept_interval(self) -> tuple[int, int]:
-        """Return the 95 % percentile interval of the kept depth; its ends are depths that were tried."""
-        low, high = np.quantile(self.kept, [0.025, 0.975], method="inverted_cdf")
-        return int(low), int(high)
 
 
 class Effect(NamedTuple):
@@ -38,12 +25,17 @@ class Effect(NamedTuple):
     interval_over: str | None = None
 
 
-def seed_draws(task: TaskEvidence, margin: float = MARGIN) -> SeedDraws | None:
-    """Return the bootstrap over seeds; None below three seeds: two have but three resamples, and so no interval."""
+def kept_interval(task: TaskEvidence, margin: float = MARGIN) -> tuple[int, int] | None:
+    """Return the 95 % percentile interval of the kept depth over resampled seeds; its ends are depths that were tried.
+
+    None below three seeds: two have but three resamples. Of three it is a rough guide, and rather too narrow.
+    """
     if task.n_seeds < 3:
         return None
     curves = task.accuracy @ _weights(task.n_seeds)  # (D, DRAWS)
-    return SeedDraws(kept_depths(task.depths, curves, margin), 100 * (curves[-1] - curves[0]))
+    kept = kept_depths(task.depths, curves, margin)
+    low, high = np.quantile(kept, [0.025, 0.975], method="inverted_cdf")
+    return int(low), int(high)
 
 
 @functools.cache
@@ -52,15 +44,11 @@ def _weights(n: int) -> Floats:
     return np.random.default_rng([0, n]).multinomial(n, [1 / n] * n, size=DRAWS).T / n
 
 
-def effect(
-    tasks: Mapping[str, TaskEvidence],
-    kept: Mapping[str, int],
-    draws: Mapping[str, SeedDraws],
-    cases: Sequence[str],
-) -> Effect:
+def effect(tasks: Mapping[str, TaskEvidence], kept: Mapping[str, int], cases: Sequence[str]) -> Effect:
     """Return what the last of the cases keeps and gains, less the first; intervals over tasks where there are several.
 
-    draws: of the tasks that have them; with one task in one of the two cases, intervals are over seeds.
+    With one unit in one of the two cases, the interval of the gain is over seeds, and the blocks have none: what three
+    seeds keep are three whole numbers.
     """
     ends = (cases[-1], cases[0])
     blocks = [by_unit(tasks, kept, case) for case in ends]
@@ -72,25 +60,32 @@ def effect(
             effect_points_interval=tests.difference_interval(points[0], points[1]),
             interval_over="tasks and seeds",
         )
-    if not all(task in draws for task in tasks):
-        return found
-    rng = np.random.default_rng(0)
-    groups = [[draws[task] for task, each in tasks.items() if each.case == case] for case in ends]
-    return found._replace(
-        interval=_drawn_difference([[each.kept for each in group] for group in groups], rng),
-        effect_points_interval=_drawn_difference([[each.gain for each in group] for group in groups], rng),
-        interval_over="seeds",
-    )
+    interval = _over_seeds(tasks, ends)
+    return found._replace(effect_points_interval=interval, interval_over="seeds" if interval else None)
 
 
-def _drawn_difference(groups: Sequence[Sequence[npt.NDArray[np.generic]]], rng: np.random.Generator) -> Interval:
-    """Return the 95 % interval of the first group's mean less the second's, from draws of each task in it.
+def _over_seeds(tasks: Mapping[str, TaskEvidence], ends: Sequence[str]) -> Interval | None:
+    """Return the 95 % interval, over seeds, of these tasks' own gain in the first case less that in the other.
 
-    Each task's draws are shuffled: seeds of different tasks have nothing in common.
+    Every task's seeds have a spread of their own (Satterthwaite 1946; with one task in each case, Welch's). None where
+    a task has one seed, or none has a spread.
     """
-    first, second = (np.mean([rng.permutation(drawn) for drawn in group], axis=0) for group in groups)
-    low, high = np.quantile(first - second, [0.025, 0.975])
-    return float(low), float(high)
+    total, parts = 0.0, []  # the difference, and of every task its part of the variance and the degrees of freedom
+    for case, sign in zip(ends, (1, -1), strict=True):
+        for task, each in tasks.items():
+            if each.case == case:
+                if each.n_seeds < 2:
+                    return None
+                weight = float(by_unit(tasks, {other: float(other == task) for other in tasks}, case).mean())
+                gain = 100 * (each.accuracy[-1] - each.accuracy[0])  # (S,)
+                total += sign * weight * float(gain.mean())
+                parts.append((weight**2 * float(gain.var(ddof=1)) / each.n_seeds, each.n_seeds - 1))
+    variance = sum(part for part, _ in parts)
+    if variance < 1e-20:
+        return None
+    freedom = variance**2 / sum(part**2 / free for part, free in parts)
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+    return total - half, total + half
 
 
 def gains(tasks: Mapping[str, TaskEvidence], index: int) -> dict[str, float]:

@@ -113,7 +113,7 @@ class Decision:
     effect_points: what freezing the deepest instead of the shallowest depth gains in accuracy points on the first of
     those cases, less what it gains on the second.
     interval, effect_points_interval: 95 %; Welch's over tasks (whose values hold the noise of their seeds), or, with
-    one task per case, a percentile bootstrap over seeds, which does not hold how tasks differ.
+    one task in a case, Satterthwaite's over seeds, of the points alone, which does not hold how tasks differ.
     p_value, p_value_reversed: of the deciding test, corrected for the primary tests.
     p_equivalence: the largest p of the TOSTs over depths and pairs of cases.
     regret: per task, accuracy points lost against the best depth by each way to choose one; None = not applicable.

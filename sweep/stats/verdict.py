@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from sweep.stats import effects, tests
-from sweep.stats.effects import SeedDraws
 from sweep.stats.hypotheses import Tested, all_tests
 from sweep.stats.regret import mean_regrets, regrets
 from sweep.stats.rule import by_unit, kept_depth
@@ -29,14 +28,14 @@ def decide(evidence: Evidence) -> Decision:
     if other:
         return Decision("untested", f"the rule is about the first blocks, and this sweep froze others ({other})")
     whole = _whole(evidence)
-    draws = {task: drawn for task, each in whole.items() if (drawn := effects.seed_draws(each, evidence.margin))}
+    intervals = {task: effects.kept_interval(each, evidence.margin) for task, each in whole.items()}
     known = {task: each for task, each in evidence.tasks.items() if each.case in CASES and len(each.depths) > 1}
     tasks = {task: whole[task] for task in known if task in whole}
     seen = Decision(
         "untested",
         "",
         kept_depth={task: kept_depth(each.depths, each.curve, evidence.margin) for task, each in whole.items()},
-        kept_interval={task: drawn.kept_interval() for task, drawn in draws.items()},
+        kept_interval={task: found for task, found in intervals.items() if found},
         n_tasks=len(known),
         n_seeds=_seeds(known),
         margin=evidence.margin,
@@ -52,7 +51,7 @@ def decide(evidence: Evidence) -> Decision:
         seen = replace(seen, n_tasks=len(tasks), n_seeds=_seeds(tasks))
     if obstacle := _unequal_rates(tasks) or _one_case(tasks, evidence.tasks):
         return replace(seen, reason=caveat + obstacle)
-    return _compare(seen, tasks, draws, caveat)
+    return _compare(seen, tasks, caveat)
 
 
 def _whole(evidence: Evidence) -> dict[str, TaskEvidence]:
@@ -113,7 +112,7 @@ def _cases(tasks: Tasks) -> list[str]:
     return [case for case in CASES if any(each.case == case for each in tasks.values())]
 
 
-def _compare(seen: Decision, tasks: Tasks, draws: Mapping[str, SeedDraws], caveat: str) -> Decision:
+def _compare(seen: Decision, tasks: Tasks, caveat: str) -> Decision:
     """Return the decision from tasks of two cases or more, all of them whole and tuned alike."""
     cases = _cases(tasks)
     regret = regrets(tasks)
@@ -126,7 +125,7 @@ def _compare(seen: Decision, tasks: Tasks, draws: Mapping[str, SeedDraws], cavea
         p_value=tested.p_value,
         p_value_reversed=tested.p_value_reversed,
         p_equivalence=effects.equivalence(tasks, cases, seen.margin),
-        **effects.effect(tasks, seen.kept_depth, draws, cases)._asdict(),
+        **effects.effect(tasks, seen.kept_depth, cases)._asdict(),
     )
     return _conclude(seen, caveat + _order(tasks, seen.kept_depth, cases), tested, len(cases))
 
