@@ -11,13 +11,14 @@ from PIL import Image
 
 from sweep.cli import compose as cli
 from sweep.cli.suite import REAL, SUITE
-from sweep.config import Config, check
+from sweep.config import Config
 from sweep.data import registry
 from sweep.data.torchvision import Downloaded
 from sweep.errors import AbsentError, UserError
 from sweep.paths import CONF
 from sweep.plan import catalog
 from sweep.plan import sources as source
+from sweep.plan.checks import check
 
 YAMLS = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 

@@ -422,3 +422,27 @@ def test_classes_are_numbered_in_the_order_in_which_they_are_asked_for() -> None
     for label, name in enumerate(some.classes):
         asked = some.test.images[some.test.labels == label]
         np.testing.assert_array_equal(asked, whole.test.images[whole.test.labels == int(name)])
+
+
+def test_folds_rotate_with_the_seed_and_share_no_image_until_all_were_used() -> None:
+    config = DataConfig(name="textures", val_fraction=0.2)
+    task = data.load(config, 32)
+    folds = [data.draw(dataclasses.replace(config, rotate=True), task, seed) for seed in range(6)]
+    assert sorted(np.concatenate([fold.val for fold in folds[:5]]).tolist()) == list(range(500))
+    assert folds[5].val.tolist() == folds[0].val.tolist()
+    for fold in folds:
+        assert np.bincount(task.fit.labels[fold.val]).tolist() == [10] * 10
+        assert not set(fold.train) & set(fold.val)
+        assert len(fold.train) + len(fold.val) == 500
+    assert folds[0].val.tolist() == task.fold(0).val.tolist()
+    fixed = [data.draw(config, task, seed).val.tolist() for seed in range(3)]
+    assert fixed == [folds[0].val.tolist()] * 3
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.9])
+def test_every_image_of_a_class_validates_as_often_as_the_others_but_for_one_turn(fraction: float) -> None:
+    task = data.load(DataConfig(name="textures", val_fraction=fraction), 32)
+    times = np.zeros(500, int)
+    for seed in range(50):  # as many turns as a class has images
+        times[task.fold(seed).val] += 1
+    assert set(times) == {round(fraction * 50)}

@@ -283,6 +283,25 @@ def test_depths_tuned_unequally_get_no_verdict(tmp_path: Path) -> None:
     )
 
 
+def test_a_grid_that_grew_by_the_rule_is_equal_and_an_edge_is_told(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    edit(tmp_path, points, lambda member: setattr(member, "lr_given", "0.01 0.1"))
+    grown = points[2:3]  # the deepest of the first task
+    edit(tmp_path, grown, lambda member: setattr(member, "lr", 0.03 if member.lr == 0.01 else 0.3))
+
+    def choose(member: Record) -> None:
+        member.lr_edge = "upper" if member.selected else None
+
+    edit(tmp_path, grown, choose)
+    made = report.build(tmp_path, points, StudyConfig())
+    assert "descriptive; " in made.text
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    cell = summary[(summary["task"] == "digits") & summary["pretrained"] & (summary["freeze_depth"] == 4)].iloc[0]
+    assert (cell["lr_low"], cell["lr_high"], cell["at_edge"]) == (0.03, 0.3, 2)
+    assert summary["at_edge"].sum() == 2
+    assert "at an end of those tried in 1 of 18 cells (digits pretrained 4)" in made.text
+
+
 def test_setting_names_what_is_not_as_usual(tmp_path: Path) -> None:
     points = write_sweep(tmp_path)
     report.build(tmp_path)

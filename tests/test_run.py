@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ from sweep.run.job import run_point
 from sweep.run.session import Session
 from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits, batches
-from sweep.train.loop import Curves, Recipe, evaluate, fit, make_schedule
+from sweep.train.loop import Curves, Recipe, evaluate, fit
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +119,7 @@ def test_thaw_after_some_epochs_equals_the_two_phases_by_hand(
 
     point = plan(config)
     task = session.task(config.data, 32)
-    chosen = {0: data.subsample(config.data, task.train.labels, 0, task.classes)}
+    chosen = {0: data.draw(config.data, task, 0)}
     splits = Feeder(session, point, task, chosen).images(0).splits(with_test=False)
     network = session.network(point, 0)
     recipe = Recipe(config.optimizer, 2, config.batch_size)
@@ -402,16 +403,35 @@ def test_last_batch_of_one_joins_the_batch_before() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 40])
 def test_cosine_rises_once_and_ends_near_zero(steps: int) -> None:
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    recipe = Recipe(OptimizerConfig(schedule=Schedule.cosine), epochs=steps, batch_size=8)
-    schedule = make_schedule(optimizer, recipe, n=8)
-    rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
+    course = Recipe(OptimizerConfig(schedule=Schedule.cosine), epochs=steps, batch_size=8).course(8)
+    rates = [course.factor(step) for step in range(steps)]
     peak = rates.index(max(rates))
     assert max(rates) == pytest.approx(1.0)
     assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
     assert rates[-1] < 0.01 or steps < 3
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 500])
+def test_which_images_are_right_survives_its_way_to_disk(count: int) -> None:
+    correct = np.random.default_rng(count).random(count) < 0.5
+    assert (record.unpacked(record.packed(correct), count) == correct).all()
+
+
+@pytest.mark.parametrize("depth", [3, 5])
+def test_every_depth_is_tuned_by_the_same_rule(members: Members, tiny: Tiny, tmp_path: Path, depth: int) -> None:
+    common: dict[str, Any] = {"data_name": "digits", "data_rotate": True, "freeze_depth": depth, "epochs": 6}
+    common |= {"min_steps": 4, "optimizer_schedule": Schedule.plateau}
+    found = members(tiny(seeds=2, optimizer_lr=[1e-6, 3e-6], optimizer_extend=2, **common), tmp_path)
+    for seed in (0, 1):
+        mine = [member for member in found if member.seed == seed]
+        assert [member.lr for member in mine] == [1e-6, 3e-6, 1e-5, 3e-5], "bounded, though more would be better"
+        (chosen,) = (member for member in mine if member.selected)
+        assert (chosen.lr_given, chosen.lr_edge) == ("1e-06 3e-06", "upper")
+        assert chosen.test_correct is not None
+        assert record.unpacked(chosen.test_correct, chosen.n_test or 0).mean() == chosen.test_accuracy
+        assert all(member.test_correct is None for member in mine if member is not chosen)
+        assert {member.epochs_trained for member in mine} <= set(range(1, 7))
+    (again,) = members(tiny(seeds=[1], optimizer_lr=3e-5, **common), tmp_path / "alone")
+    assert again.val_accuracy == pytest.approx(found[-1].val_accuracy, abs=0.011), "each as if it were alone"
+    assert again.curves["train_loss"] == pytest.approx(found[-1].curves["train_loss"], rel=1e-3)
+    assert again.lr_edge is None

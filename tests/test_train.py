@@ -41,7 +41,8 @@ RATES, SEEDS = [0.003, 0.03, 0.3], [4, 9]
 def test_heads_trained_together_equal_heads_trained_alone(
     name: str, p: float, precision: Precision, pooled: bool
 ) -> None:
-    recipe = Recipe(OptimizerConfig(name, weight_decay=0.05), 4, 16, precision)
+    optimizer = OptimizerConfig(name, weight_decay=0.05, schedule=Schedule.plateau)
+    recipe = Recipe(optimizer, 24, 16, min_steps=20, precision=precision)  # heads stop at different epochs
     data = {seed: Splits(examples(50, seed), examples(20, seed + 1), examples(15, seed + 2)) for seed in SEEDS}
     if pooled:  # as pretrained features are: each seed trains on rows of its own, all are evaluated on the same
         first, val, test = data[SEEDS[0]]
@@ -51,26 +52,30 @@ def test_heads_trained_together_equal_heads_trained_alone(
     together = [[head(seed, p) for _ in RATES] for seed in SEEDS]
     alone = copy.deepcopy(together)
     generator = torch.get_rng_state()
-    curves = fit_heads(together, list(data.values()), recipe, rates=RATES, seeds=SEEDS)
+    curves = fit_heads(together, list(data.values()), recipe, rates=[RATES] * 2, seeds=SEEDS)
     assert torch.equal(torch.get_rng_state(), generator), "torch's own generator is left alone"
     for row, seed in enumerate(SEEDS):
         for column, lr in enumerate(RATES):
             own = fit(alone[row][column], data[seed], recipe, lr=lr, seed=seed)
             theirs = curves[row][column]
-            rel = 1e-5 if precision is Precision.fp32 else 2e-2
+            if precision is not Precision.fp32:  # what rounding does to a plateau is not the same
+                assert theirs.train_loss[:4] == pytest.approx(own.train_loss[:4], rel=2e-2)
+                continue
+            rel = 1e-4
             assert theirs.train_loss == pytest.approx(own.train_loss, rel=rel)
             assert theirs.val_loss == pytest.approx(own.val_loss, rel=rel)
-            if precision is Precision.fp32:
-                assert theirs.val_accuracy == own.val_accuracy
-                assert theirs.test_accuracy == own.test_accuracy
-                torch.testing.assert_close(together[row][column].state_dict(), alone[row][column].state_dict())
+            assert theirs.val_accuracy == own.val_accuracy
+            assert theirs.test_accuracy == own.test_accuracy
+            torch.testing.assert_close(together[row][column].state_dict(), alone[row][column].state_dict())
+    if precision is Precision.fp32:
+        assert len({len(curve.train_loss) for row in curves for curve in row}) > 1
 
 
 def test_a_head_that_diverges_leaves_the_others_alone() -> None:
     recipe = Recipe(OptimizerConfig("sgd", schedule=Schedule.constant), 5, 16)
     data = Splits(examples(50), examples(20, 1))
     good, alone = head(0), head(0)
-    (pair,) = fit_heads([[good, head(0)]], [data], recipe, rates=[0.01, 1e30], seeds=[0])
+    (pair,) = fit_heads([[good, head(0)]], [data], recipe, rates=[[0.01, 1e30]], seeds=[0])
     own = fit(alone, data, recipe, lr=0.01, seed=0)
     bad = fit(head(0), data, recipe, lr=1e30, seed=0)
     assert pair[0].train_loss == pytest.approx(own.train_loss, rel=1e-5)
@@ -175,7 +180,7 @@ def test_bf16_trains_a_little_differently() -> None:
     losses = []
     for precision in (Precision.fp32, Precision.bf16):
         model = head(0)
-        recipe = Recipe(OptimizerConfig(), 3, 16, precision)
+        recipe = Recipe(OptimizerConfig(), 3, 16, precision=precision)
         losses.append(fit(model, Splits(examples(), examples(20, 1)), recipe, lr=0.1, seed=0).train_loss)
         assert next(model.parameters()).dtype == torch.float32
     assert losses[0] != losses[1]

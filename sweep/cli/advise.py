@@ -116,7 +116,7 @@ def score_depths(point: Point, session: Session) -> list[dict[str, float]]:
     """Return the transferability scores of every depth, from one pass."""
     config, facts = point.config, point.facts
     task = session.task(config.data, facts.image_size, config.cache.max_gb)
-    chosen = task.train.take(data.subsample(config.data, task.train.labels, config.seed_list[0], task.classes))
+    chosen = task.fit.take(data.draw(config.data, task, config.seed_list[0]).train)
     head = session.weights(point.source, session.device(point)).head
     return measure.score_depths(session.network(point, 0, facts.n_blocks), chosen, head)
 

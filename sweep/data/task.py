@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from sweep import interrupt
 from sweep.config import Case, DataConfig, Transform, digest
 from sweep.data import registry, store
-from sweep.data.types import Dataset, Images, Labels, Split, Task
+from sweep.data.types import Dataset, Fold, Images, Labels, Split, Task
 from sweep.errors import UserError, unknown
 from sweep.seeds import stream
 
@@ -120,7 +120,7 @@ def case(config: DataConfig, source: str, source_classes: int) -> Case:
 
 
 def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
-    """Return the task; its three splits depend on data.seed alone, never on a member's seed.
+    """Return the task; its test split and its folds depend on data.seed alone, never on which seeds are asked for.
 
     Images are decoded once and kept on disk, memory-mapped, in the store, which is trimmed to max_gb; with 0 they are
     kept in memory alone, by whoever holds the task.
@@ -130,14 +130,18 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     splits = _decoded(registry.open(config), image_size, config.transform, max_gb)
     if config.classes is not None:
         splits = {name: _relabel(split, kept) for name, split in splits.items()}
-    train, test = splits["train"], splits.get("test")
-    if test is None:
-        rest, held = _hold_out(train.labels, config.test_fraction, stream(config.seed, "test split"), names)
-        train, test = train.take(rest), train.take(held)
-    rest, held = _hold_out(train.labels, config.val_fraction, stream(config.seed, "validation split"), names)
+    fit, test = splits["train"], splits.get("test")
     coarse = _groups(config, len(names))  # after the splits, so that coarse and fine labels name the same images
-    final = [replace(split, labels=coarse[split.labels]) for split in (train.take(rest), train.take(held), test)]
-    return Task(classes(config), *final)
+
+    def task(fit: Split, test: Split, fraction: float, use: str) -> Task:
+        turns = _turns(fit.labels, fraction, stream(config.seed, use), names)
+        fit, test = (replace(split, labels=coarse[split.labels]) for split in (fit, test))
+        return Task(classes(config), fit, test, *turns)
+
+    if test is None:
+        rest, held = task(fit, fit, config.test_fraction, "test split").fold(0)
+        fit, test = fit.take(rest), fit.take(held)
+    return task(fit, test, config.val_fraction, "validation split")
 
 
 def loaded_key(config: DataConfig, image_size: int) -> str:
@@ -217,8 +221,17 @@ def _every_row(images: Images, labels: Labels) -> Split:
     return Split(images, np.arange(len(labels)), np.array(labels))
 
 
+def draw(config: DataConfig, task: Task, seed: int) -> Fold:
+    """Return which images a member with this seed trains on, and which it is chosen by.
+
+    raises: UserError if there are fewer than the config asks for.
+    """
+    fold = task.fold(seed if config.rotate else 0)
+    return fold._replace(train=fold.train[subsample(config, task.fit.labels[fold.train], seed, task.classes)])
+
+
 def subsample(config: DataConfig, labels: Labels, seed: int, classes: tuple[str, ...]) -> Labels:
-    """Return the sorted indices of the training images that a member with this seed sees.
+    """Return the sorted indices of the images, of those with these labels, that a member with this seed trains on.
 
     data.per_class takes that many of each class; data.limit_train that many in all, keeping the class shares
     (largest remainder, at least one each); neither takes all.
@@ -263,22 +276,23 @@ def _relabel(split: Split, kept: list[int]) -> Split:
     return Split(chosen.pool, chosen.rows, place[chosen.labels])
 
 
-def _hold_out(
+def _turns(
     labels: Labels, fraction: float, rng: np.random.Generator, classes: tuple[str, ...]
-) -> tuple[Labels, Labels]:
-    """Return (rest, held): sorted indices; of every class this fraction is held out, at least one image (0: none)."""
-    if fraction == 0:
-        return np.arange(len(labels)), np.arange(0)
+) -> tuple[Labels, Labels, Labels]:
+    """Return, (N,) each, an image's place in its class, how many the class has, and how many of these to hold out.
+
+    Of every class this fraction is held out, at least one image (0: none). raises: UserError for a class that is too
+    small to be shared.
+    """
     order = rng.permutation(len(labels))
-    held = []
+    place, members, held = np.zeros((3, len(labels)), np.int64)
     for label, name in enumerate(classes):
-        members = order[labels[order] == label]
-        count = max(1, round(fraction * len(members)))
-        if count >= len(members):
+        of_class = order[labels[order] == label]
+        count = max(1, round(fraction * len(of_class))) if fraction else 0
+        if fraction and count >= len(of_class):
             raise UserError(
-                f"class {name} has {len(members)} image(s) to share between training and the held-out "
+                f"class {name} has {len(of_class)} image(s) to share between training and the held-out "
                 f"{fraction:g}; add images, or remove the class"
             )
-        held.append(members[:count])
-    out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), out), out
+        place[of_class], members[of_class], held[of_class] = np.arange(len(of_class)), len(of_class), count
+    return place, members, held

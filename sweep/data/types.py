@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +35,43 @@ class Split:
         return Split(self.pool, self.rows[index], self.labels[index])
 
 
+class Fold(NamedTuple):
+    """Places in Task.fit, sorted: which images are trained on, and which are for choosing."""
+
+    train: Labels
+    val: Labels
+
+
 @dataclass(frozen=True)
 class Task:
-    """A target data set with its three splits; validation and test are the same for every member."""
+    """A target data set. The test images are the same for every member; the others have as many folds as are asked for.
+
+    fit: the images that are not for testing.
+    place: (N,) of each of these among the `members` of its class, in an order drawn once.
+    held: (N,) how many of its class are for validation.
+    """
 
     classes: tuple[str, ...]
-    train: Split
-    val: Split
+    fit: Split
     test: Split
+    place: Labels
+    members: Labels
+    held: Labels
+
+    def fold(self, number: int) -> Fold:
+        """Return a fold: of every class the next images in the order after those of the fold before."""
+        val = (self.place - number * self.held) % self.members < self.held
+        return Fold(np.flatnonzero(~val), np.flatnonzero(val))
+
+    @property
+    def train(self) -> Split:
+        """Return the training images of fold 0."""
+        return self.fit.take(self.fold(0).train)
+
+    @property
+    def val(self) -> Split:
+        """Return the validation images of fold 0."""
+        return self.fit.take(self.fold(0).val)
 
 
 class Dataset(ABC):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sweep import config as settings
 from sweep.config import Above, Config, FreezeConfig, Normalization
 from sweep.data import task as data
-from sweep.plan import catalog, sources
+from sweep.plan import catalog, checks, sources
 from sweep.plan.facts import RESULTS_VERSION, Facts
 from sweep.plan.sources import Source
 
@@ -31,7 +31,7 @@ class Point:
 
 def plan(config: Config) -> Point:
     """Return the point that this config describes; raise UserError if it cannot be run."""
-    settings.check(config)
+    checks.check(config)
     source = sources.resolve(config.source, config.model.full_name)
     size = source.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
@@ -94,7 +94,7 @@ def _identity(config: Config, source: Source, facts: Facts, images: str) -> str:
     if not config.pretrained or all(frozen):
         identity["freeze"]["above"] = str(Above.pretrained)  # there is no other kind, or nothing above
     identity["results_version"] = RESULTS_VERSION
-    return settings.digest(identity)
+    return settings.digest(settings.as_first_named(identity))
 
 
 def _normalization(config: Config, source: Source) -> str:

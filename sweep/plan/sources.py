@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.config import DataConfig, ModelConfig, SourceConfig, digest
+from sweep.config import DataConfig, ModelConfig, SourceConfig, as_first_named, digest
 from sweep.data import glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
@@ -96,15 +96,14 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
         given = f"source.epochs={config.epochs}, batch_size={config.batch_size}, optimizer.lr={rate}"
         raise UserError(f"{given}: use at least one epoch, two images per batch, and one number as lr")
     data.check(config.data)
-    key = digest(
-        {
-            "format": FORMAT,
-            "model": model,
-            "images": data.fingerprint(config.data),
-            "data": {name: value for name, value in asdict(config.data).items() if name not in LOOSE},
-            "recipe": [config.epochs, config.batch_size, asdict(config.optimizer)],
-        }
-    )
+    named = {
+        "format": FORMAT,
+        "model": model,
+        "images": data.fingerprint(config.data),
+        "data": {name: value for name, value in asdict(config.data).items() if name not in LOOSE},
+        "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer))],
+    }
+    key = digest(as_first_named(named))
     n_classes, size = len(data.classes(config.data)), config.data.image_size or glyphs.SIZE
     return Source(data.label(config.data), n_classes, size, PLAIN_MEAN, PLAIN_STD, key, config, model)
 

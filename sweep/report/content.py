@@ -264,11 +264,24 @@ def warnings(variant: Variant) -> list[str]:
         worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]
         if worse:
             lines.append(f"Random weights did better than pretrained ones on {', '.join(worse)}.")
+    lines += _tuning(whole)
     # Only the embedded source is known to reach more; what another source should reach, its own task decides.
     low = whole.loc[(whole["source_accuracy"] < 0.9) & whole["source"].eq(EMBEDDED), "source_accuracy"]
     if len(low):
         lines.append(f"The source was learned poorly: validation accuracy {low.min():.2f} on its own task.")
     return lines
+
+
+def _tuning(whole: pd.DataFrame) -> list[str]:
+    """Return which cells' learning rates were chosen at an end of what was tried: others might have been better."""
+    cells = whole[whole["at_edge"] > 0]
+    weights = cells["pretrained"].map({True: "pretrained", False: "random"})
+    arms = [
+        f"{task} {arm} {depth}" for task, arm, depth in zip(cells["task"], weights, cells["freeze_depth"], strict=True)
+    ]
+    shown = ", ".join(arms[:6]) + (f" and {len(arms) - 6} more" if len(arms) > 6 else "")
+    edge = f"The best learning rate lies at an end of those tried in {len(arms)} of {len(whole)} cells ({shown})"
+    return [f"{edge}: optimizer.extend=4 tries more."] if arms else []
 
 
 def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[Row]:

@@ -6,11 +6,15 @@ outputs/<name>/jobs/<job>/seed-<s>.json       its members of one seed, with thei
 outputs/<name>/jobs/<job>/failure.json        why it stopped, if it did
 """
 
+import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from sweep.paths import read_json, write_json
 from sweep.plan.facts import RESULTS_VERSION, Facts
@@ -27,6 +31,10 @@ class Record:
     status: str  # ok | diverged | failed | missing
     seed: int
     lr: float | None = None
+    lr_given: str | None = None  # the learning rates that were asked for; others were tried beyond their ends
+    lr_edge: str | None = (
+        None  # of the selected: whether it is the lowest or highest that was tried: lower, upper, none
+    )
     selected: bool | None = None  # whether this lr had the best validation accuracy of its seed
     n_train: int | None = None
     n_val: int | None = None
@@ -41,6 +49,7 @@ class Record:
     feed: str | None = None  # what was trained on: none | cached | recomputed | augmented | tracked
     prefix_seconds: float | None = None  # in the frozen blocks; 0 where another member of the job paid
     together: int | None = None  # members that were trained at once; each has an equal share of the time
+    epochs_trained: int | None = None  # of at most facts.epochs
     train_seconds: float | None = None
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None  # of the process on a CPU, of the device's allocator on CUDA
@@ -57,6 +66,7 @@ class Record:
     error: str | None = None
     certificate: dict[str, str] = field(default_factory=dict)  # of the frozen tensors, before and after
     curves: dict[str, list[float | None]] = field(default_factory=dict)
+    test_correct: str | None = None  # of the selected: which test images are classified right; see unpacked()
 
     def as_row(self) -> dict[str, Any]:
         """Return the member in one level: job and status, the point's facts, then the rest."""
@@ -72,6 +82,16 @@ class Record:
         columns = {OLD_NAMES.get(name, name): value for name, value in row.items()}
         facts = {each.name: columns.pop(each.name) for each in dataclasses.fields(Facts) if each.name in columns}
         return cls(Facts(**facts), **columns)
+
+
+def packed(correct: npt.NDArray[np.bool_]) -> str:
+    """Return one bit per image, as text."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode()
+
+
+def unpacked(text: str, count: int) -> npt.NDArray[np.bool_]:
+    """Return (count,): what packed() was given."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
 
 
 def job_folder(root: Path, job: str) -> Path:

@@ -129,7 +129,7 @@ def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
     for column, prefix in (("distances", "distance_"), ("scores", "score_")):
         wide = pd.DataFrame(table.pop(column).tolist(), index=table.index)
         table = table.join(wide.add_prefix(prefix))
-    return table.drop(columns=["curves", "certificate"])
+    return table.drop(columns=["curves", "certificate", "test_correct"])
 
 
 def _with_cases(table: pd.DataFrame) -> pd.DataFrame:
@@ -213,7 +213,8 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
 
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
     n_missing, mean, std, low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean,
-    val_mean, source_accuracy, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
+    val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
+    these), epochs_trained, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
@@ -237,6 +238,10 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
                 "balanced_mean": _mean(chosen["test_balanced_accuracy"]),
                 "val_mean": _mean(chosen["val_accuracy"]),
                 "source_accuracy": _mean(chosen["source_accuracy"]),
+                "lr_low": cell["lr"].min(),
+                "lr_high": cell["lr"].max(),
+                "at_edge": int(chosen["lr_edge"].isin(["lower", "upper"]).sum()),
+                "epochs_trained": _mean(chosen["epochs_trained"]),
                 "seconds_per_epoch": _mean(chosen["seconds_per_epoch"]),
                 "trainable_params": _mean(chosen["trainable_params"]),
             }
@@ -261,7 +266,7 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
         grid = rows.assign(accuracy=rows["test_accuracy"].where(rows["selected"]).astype(float)).pivot_table(
             index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
         )
-        tried = rows.groupby("freeze_depth")["lr"]
+        by_depth = rows.groupby("freeze_depth")
         matched_group, similarity = (_only(rows, column) for column in ("matched_group", "similarity"))
         found[str(task)] = TaskEvidence(
             case=str(rows["case"].iloc[0]),
@@ -272,7 +277,7 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
             n_classes=int(rows["n_classes"].iloc[0]),
             source_classes=int(rows["source_classes"].iloc[0]),
             n_blocks=int(rows["n_blocks"].iloc[0]),
-            rates=tuple(tuple(sorted(map(float, lrs.dropna().unique()))) for _, lrs in tried),
+            rates=tuple(_rates(part) for _, part in by_depth),
             scores={
                 column.removeprefix("score_"): rows.groupby("freeze_depth")[column].mean().to_numpy(float)
                 for column in score_columns(rows)
@@ -280,6 +285,13 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
             which=str(rows["which"].iloc[0]),
         )
     return found
+
+
+def _rates(rows: pd.DataFrame) -> tuple[float, ...]:
+    """Return the learning rates that were given; in version 0.1, all that were tried were. Each seed may try more."""
+    given = rows["lr_given"].dropna().unique()
+    named = {float(rate) for each in given for rate in each.split()}
+    return tuple(sorted(named or set(map(float, rows["lr"].dropna().unique()))))
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from sweep.config import Augment, BatchNorm, Precision, digest
 from sweep.data import task as data
-from sweep.data.types import Labels, Split, Task
+from sweep.data.types import Fold, Labels, Split, Task
 from sweep.plan.point import Point
 from sweep.run import feature_cache, measure
 from sweep.run.session import Session
@@ -26,13 +26,11 @@ class Feed:
     kind: none (nothing is frozen before it), cached (outputs of the frozen blocks), or images, of which the frozen
         blocks are recomputed for every batch: tracked (their statistics move), augmented (no image comes twice),
         recomputed (the outputs would not fit the cache).
-    index: of the task's training images, sorted.
     seconds: spent in the frozen blocks before training.
-    scores: transferability of the cached outputs, for these or more training images.
+    scores: transferability of the cached outputs, for all seeds' training images.
     """
 
     kind: str
-    index: Labels
     train: Examples
     val: Examples
     test: Examples
@@ -43,77 +41,88 @@ class Feed:
         """Return what a training is given."""
         return Splits(self.train, self.val, self.test if with_test else None)
 
-    def select(self, index: Labels) -> "Feed":
-        """Return the feed with these training images only; all of them must be in it."""
-        if np.array_equal(index, self.index):
-            return self
-        rows = torch.from_numpy(np.searchsorted(self.index, index))
-        chosen = dataclasses.replace(
-            self.train,
-            rows=self.train.rows[rows.to(self.train.rows.device)],
-            labels=self.train.labels[rows.to(self.train.labels.device)],
+
+@dataclass(frozen=True)
+class _Made:
+    """What the feeds of several seeds are taken from. index: of the task's images, sorted. key: names the outputs."""
+
+    kind: str
+    index: Labels
+    fit: Examples
+    test: Examples
+    key: str = ""
+
+    def part(self, places: Labels) -> Examples:
+        """Return these of the task's images; all of them must be in the index."""
+        rows = torch.from_numpy(np.searchsorted(self.index, places))
+        fit = self.fit
+        return dataclasses.replace(
+            fit, rows=fit.rows[rows.to(fit.rows.device)], labels=fit.labels[rows.to(fit.labels.device)]
         )
-        return dataclasses.replace(self, index=index, train=chosen)
 
 
 @dataclass
 class Feeder:
     """Makes the feeds of one point, which share what they can.
 
-    chosen: the training images of every seed.
+    chosen: the images of every seed.
     depths: of other points of the sweep, whose outputs are kept on the way because these will ask for them.
     """
 
     session: Session
     point: Point
     task: Task
-    chosen: Mapping[int, Labels]
+    chosen: Mapping[int, Fold]
     depths: Collection[int] = ()
-    _shared: Feed | None = None
+    _shared: _Made | None = None
 
     def feed(self, seed: int) -> Feed:
         """Return what this seed's trained part is given."""
-        if not self.point.config.pretrained:  # every seed has its own weights
-            return self._made(seed, self.chosen[seed])
-        if self._shared is None:  # one prefix for all seeds: every image that any of them sees goes through it once
-            self._shared = self._made(seed, np.unique(np.concatenate(list(self.chosen.values()))))
-        seconds, self._shared = self._shared.seconds, dataclasses.replace(self._shared, seconds=0.0)
-        return dataclasses.replace(self._shared.select(self.chosen[seed]), seconds=seconds)
-
-    def images(self, seed: int, kind: str = "none") -> Feed:
-        """Return this seed's images themselves."""
-        return self._images(self.chosen[seed], kind)
-
-    def _images(self, index: Labels, kind: str) -> Feed:
-        device = self.session.device(self.point)
-        train, val, test = (
-            place(torch.from_numpy(split.pool), split.rows, split.labels, device)
-            for split in (self.task.train.take(index), self.task.val, self.task.test)
-        )
-        return Feed(kind, index, train, val, test)
-
-    def _made(self, seed: int, index: Labels) -> Feed:
-        """Return the feed of these training images and all of the other splits."""
         start = time.perf_counter()
-        kind = self._kind(seed)
+        if not self.point.config.pretrained:  # every seed has its own weights
+            made = self._made(seed, [self.chosen[seed]])
+        elif self._shared is None:  # one prefix for all seeds: every image that any of them sees goes through it once
+            made = self._shared = self._made(seed, list(self.chosen.values()))
+        else:
+            made = self._shared
+        seconds = time.perf_counter() - start if made.kind == "cached" else 0.0
+        feed = self._of(made, seed)
+        scores = self._scores(made) if made.key and self.point.config.pretrained else {}
+        return dataclasses.replace(feed, seconds=seconds, scores=scores)
+
+    def images(self, seed: int) -> Feed:
+        """Return this seed's images themselves."""
+        return self._of(self._images(_union([self.chosen[seed]]), "none"), seed)
+
+    def _of(self, made: _Made, seed: int) -> Feed:
+        train, val = self.chosen[seed]
+        return Feed(made.kind, made.part(train), made.part(val), made.test)
+
+    def _images(self, index: Labels, kind: str) -> _Made:
+        device = self.session.device(self.point)
+        fit, test = (
+            place(torch.from_numpy(split.pool), split.rows, split.labels, device)
+            for split in (self.task.fit.take(index), self.task.test)
+        )
+        return _Made(kind, index, fit, test)
+
+    def _made(self, seed: int, folds: Sequence[Fold]) -> _Made:
+        """Return what the feeds of these folds are taken from."""
+        kind, index = self._kind(seed), _union(folds)
         if kind != "cached":
             return self._images(index, kind)
         point, session = self.point, self.session
-        splits = {"train": self.task.train.take(index), "val": self.task.val, "test": self.task.test}
-        present = {name: split for name, split in splits.items() if len(split.labels)}
-        key = self._key(seed, present)
-        request = feature_cache.Request(key, present, point.facts.prefix, self.depths, point.config.cache.max_gb)
+        splits = {"fit": self.task.fit.take(index), "test": self.task.test}
+        key = self._key(seed, splits)
+        request = feature_cache.Request(key, splits, point.facts.prefix, self.depths, point.config.cache.max_gb)
         pools = feature_cache.outputs(request, functools.partial(session.network, point, seed, point.facts.n_blocks))
         if pools is None:
             return self._images(index, "recomputed")
         device = session.device(point)
-        train, val, test = (
-            place(pools.get(name, pools["train"]), np.arange(len(split.labels)), split.labels, device)
-            for name, split in splits.items()
+        fit, test = (
+            place(pools[name], np.arange(len(split.labels)), split.labels, device) for name, split in splits.items()
         )
-        seconds = time.perf_counter() - start
-        scores = self._scores(key, train) if point.config.pretrained else {}
-        return Feed(kind, index, train, val, test, seconds, scores)
+        return _Made(kind, index, fit, test, key)
 
     def _kind(self, seed: int) -> str:
         """Return how the frozen blocks are run: once, if they are a pure function of images that stay the same."""
@@ -143,12 +152,19 @@ class Feeder:
             }
         )
 
-    def _scores(self, key: str, train: Examples) -> dict[str, float]:
+    def _scores(self, made: _Made) -> dict[str, float]:
         point, session = self.point, self.session
 
         def make() -> dict[str, float]:
             whole = point.facts.prefix == point.facts.n_blocks
             head = session.weights(point.source, session.device(point)).head if whole else None
-            return measure.scores(train, head)
+            return measure.scores(made.part(trained_on), head)
 
-        return session.scores((key, point.facts.prefix), make)
+        trained_on = np.unique(np.concatenate([fold.train for fold in self.chosen.values()]))
+        images = hashlib.sha256(trained_on.tobytes()).hexdigest()
+        return session.scores((made.key, point.facts.prefix, images), make)
+
+
+def _union(folds: Sequence[Fold]) -> Labels:
+    """Return every image of these folds once, sorted."""
+    return np.unique(np.concatenate([part for fold in folds for part in fold]))

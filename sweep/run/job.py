@@ -1,6 +1,6 @@
 """The story of one point of the sweep, from its checked config to its records.
 
-Load the task (session.task), draw each seed's training images (data.subsample), run every image through the frozen
+Load the task (session.task), draw each seed's images (data.draw), run every image through the frozen
 blocks once, where that is possible (feed.py); train one member per seed and learning rate on what comes out, choose one
 of each seed on validation and read the test split for it (members.py); write the records (record.py).
 """
@@ -57,7 +57,7 @@ def fetch(points: Sequence[Point], session: Session) -> None:
             fetched.add((wanted.name, wanted.root))
         if repr(wanted) not in decoded:
             task = session.task(wanted, point.facts.image_size, point.config.cache.max_gb)
-            data.subsample(wanted, task.train.labels, 0, task.classes)  # raises if there are too few
+            data.draw(wanted, task, 0)  # raises if there are too few images
             decoded.add(repr(wanted))
     for point in points:
         if point.config.pretrained:
@@ -116,7 +116,7 @@ def _train(
 def _feeder(session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]) -> Feeder:
     config = point.config
     task = session.task(config.data, point.facts.image_size, config.cache.max_gb)
-    chosen = {seed: data.subsample(config.data, task.train.labels, seed, task.classes) for seed in seeds}
+    chosen = {seed: data.draw(config.data, task, seed) for seed in seeds}
     return Feeder(session, point, task, chosen, depths)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sweep.config import BatchNorm
+from sweep.config import BatchNorm, Config
 from sweep.models import build
 from sweep.models.frozen import Network, fingerprint
 from sweep.plan.point import Point
+from sweep.report import record
 from sweep.report.record import Record
 from sweep.run import machine
 from sweep.run.feed import Feed
@@ -49,6 +51,9 @@ def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: F
     images: where everything is trained after freeze.epochs, what it is trained on then.
     """
     trained = [train_member(session, point, (seed, lr), feed, images)[0] for lr in point.config.lr_list]
+    while (lr := beyond(point.config, trained)) is not None:
+        trained.append(train_member(session, point, (seed, lr), feed, images)[0])
+        trained.sort(key=lambda each: each.lr)
     if images:
         feed = dataclasses.replace(images, kind=feed.kind, seconds=feed.seconds)
     return _select(session, point, seed, feed, trained)
@@ -63,18 +68,61 @@ def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) ->
         for seed, feed in feeds.items():
             yield seed, train_alone(session, point, seed, feed, None)
         return
-    heads = {seed: [_new_head(point, seed, each.network) for _ in config.lr_list] for seed, each in frozen.items()}
-    splits = [feed.splits(config.test_every_epoch) for feed in feeds.values()]
-    curves = fit_heads(list(heads.values()), splits, _recipe(point), rates=config.lr_list, seeds=list(feeds))
-    together = len(feeds) * len(config.lr_list)
-    seconds = (time.perf_counter() - start) / together
-    after = {network: fingerprint(network.frozen_tensors()) for network in {each.network for each in frozen.values()}}
-    for (seed, (network, before)), of_seed in zip(frozen.items(), curves, strict=True):
-        trained = [
-            Trained(lr, head, curve, network.count(), seconds, before, after[network], together)
-            for lr, head, curve in zip(config.lr_list, heads[seed], of_seed, strict=True)
-        ]
-        yield seed, _select(session, point, seed, feeds[seed], trained)
+    before = {seed: certified.certificate for seed, certified in frozen.items()}
+    trained: dict[int, list[Trained]] = {seed: [] for seed in feeds}
+    wanted = dict.fromkeys(feeds, config.lr_list)
+    while wanted:
+        heads = [[_new_head(point, seed, frozen[seed].network) for _ in rates] for seed, rates in wanted.items()]
+        splits = [feeds[seed].splits(config.test_every_epoch) for seed in wanted]
+        curves = fit_heads(heads, splits, _recipe(point), rates=list(wanted.values()), seeds=list(wanted))
+        together = sum(map(len, heads))
+        seconds, start = (time.perf_counter() - start) / together, time.perf_counter()
+        for (seed, rates), new_heads, their_curves in zip(wanted.items(), heads, curves, strict=True):
+            count = frozen[seed].network.count()
+            trained[seed] += [
+                Trained(lr, head, curve, count, seconds, before[seed], "", together)
+                for lr, head, curve in zip(rates, new_heads, their_curves, strict=True)
+            ]
+            trained[seed].sort(key=lambda each: each.lr)
+        wanted = {seed: [lr] for seed in wanted if (lr := beyond(config, trained[seed])) is not None}
+    networks = {each.network for each in frozen.values()}
+    after = {network: fingerprint(network.frozen_tensors()) for network in networks}
+    for seed, (network, _) in frozen.items():
+        of_seed = [dataclasses.replace(each, after=after[network]) for each in trained[seed]]
+        yield seed, _select(session, point, seed, feeds[seed], of_seed)
+
+
+def beyond(config: Config, trained: Sequence[Trained]) -> float | None:
+    """Return the learning rate to try next: half a decade beyond the best, where that is the lowest or highest tried.
+
+    None where it is neither, where no choice was asked for, or where the list has grown by optimizer.extend there.
+    trained: by learning rate, ascending.
+    """
+    given = config.lr_list
+    if len(given) < 2:
+        return None
+    best, rates = _best(trained), [each.lr for each in trained]
+    if best in (None, 0) and sum(rate < given[0] for rate in rates) < config.optimizer.extend:
+        return _half_decade(rates[0], -1)
+    if best == len(trained) - 1 and sum(rate > given[-1] for rate in rates) < config.optimizer.extend:
+        return _half_decade(rates[-1], 1)
+    return None
+
+
+def _half_decade(rate: float, way: int) -> float:
+    """Return the next of ..., 0.001, 0.003, 0.01, ... on that side of the rate, at least a third of a decade away.
+
+    >>> _half_decade(0.003, 1), _half_decade(0.0003, -1), _half_decade(0.0005, 1)
+    (0.01, 0.0001, 0.003)
+    """
+    series = [float(f"{digit}e{power}") for power in range(-12, 7) for digit in (1, 3)]
+    return min((each for each in series if way * math.log10(each / rate) > 1 / 3), key=lambda each: abs(each - rate))
+
+
+def _best(trained: Sequence[Trained]) -> int | None:
+    """Return which is best on validation, of equals the first; None if all have diverged."""
+    ranks = {number: _rank(each.curves) for number, each in enumerate(trained) if not each.curves.diverged}
+    return max(ranks, key=ranks.__getitem__) if ranks else None
 
 
 def train_member(
@@ -103,7 +151,14 @@ def train_member(
 
 def _recipe(point: Point) -> Recipe:
     config = point.config
-    return Recipe(config.optimizer, config.epochs, config.batch_size, config.precision, config.data.augment)
+    return Recipe(
+        config.optimizer,
+        config.epochs,
+        config.batch_size,
+        config.min_steps,
+        config.precision,
+        config.data.augment,
+    )
 
 
 def _new_head(point: Point, seed: int, network: Network) -> nn.Module:
@@ -122,15 +177,17 @@ def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequ
     for number, member in enumerate(members):
         vars(member).update(measured)
         member.prefix_seconds = 0.0 if number else feed.seconds
-    ranks = {number: _rank(each.curves) for number, each in enumerate(trained) if not each.curves.diverged}
-    if ranks:
-        best = max(ranks, key=ranks.__getitem__)  # of equals the first, whose learning rate is the lowest
+    best = _best(trained)
+    if best is not None:
         scores = evaluate(trained[best].model, feed.test, point.config.precision)
         chosen = members[best]
         chosen.selected = True
         chosen.test_accuracy = scores.accuracy
         chosen.test_balanced_accuracy = scores.balanced_accuracy
         chosen.test_loss = scores.loss
+        chosen.test_correct = record.packed(scores.correct)
+        if len(point.config.lr_list) > 1:
+            chosen.lr_edge = {0: "lower", len(trained) - 1: "upper"}.get(best, "none")
     return members
 
 
@@ -175,6 +232,7 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
         error=f"loss is not finite after epoch {len(curves.train_loss)}; use a smaller lr" if diverged else None,
         seed=seed,
         lr=trained.lr,
+        lr_given=" ".join(f"{lr:g}" for lr in point.config.lr_list),
         selected=False,
         n_train=len(feed.train),
         n_val=len(feed.val),
@@ -185,6 +243,7 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
         frozen_params=trained.count[1],
         feed=feed.kind,
         together=trained.together,
+        epochs_trained=len(curves.train_loss),
         train_seconds=trained.seconds,
         seconds_per_epoch=float(np.mean(curves.epoch_seconds)),
         peak_memory_bytes=machine.peak_memory(device),

@@ -68,7 +68,7 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
     build.quicken(network, model, size)
     blocks, head = build.blocks(network, model, Unit.stage)
     whole = Network(Normalize(source.mean, source.std), blocks, head, 0, BatchNorm.frozen).to(device)
-    chosen = task.train.take(data.subsample(config.data, task.train.labels, 0, task.classes))
+    chosen = task.fit.take(data.draw(config.data, task, 0).train)
 
     def examples(split: Split) -> Examples:
         return place(torch.from_numpy(split.pool), split.rows, split.labels, device)

@@ -12,7 +12,7 @@ from sweep.config import Precision
 from sweep.models.frozen import mixed
 from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits, shuffled
-from sweep.train.loop import EVAL_BATCH, Curves, Recipe, make_optimizer, make_schedule
+from sweep.train.loop import EVAL_BATCH, Curves, Recipe, make_optimizer
 
 
 def fit_heads(
@@ -20,57 +20,67 @@ def fit_heads(
     splits: Sequence[Splits],
     recipe: Recipe,
     *,
-    rates: Sequence[float],
+    rates: Sequence[Sequence[float]],
     seeds: Sequence[int],
 ) -> list[list[Curves]]:
     """Train heads[seed][learning rate] in place, all at once, each as fit() would train it alone; return their curves.
 
     heads: each a linear layer, perhaps with dropout before it (see is_head).
     splits: one per seed, as for fit(); all train sets of one size.
+    rates: of every head; as many for each seed.
 
-    A head whose loss is not finite goes on beside the others, which it cannot touch, and its curves end there.
+    A head that is done stands still beside the others; one whose loss is not finite cannot touch them.
     """
     stack = _Stack(heads, recipe.precision)
     first = splits[0].train
     n, device = len(first), first.labels.device
-    optimizer = make_optimizer(stack.groups(rates), recipe.optimizer)
-    schedule = make_schedule(optimizer, recipe, n)
+    optimizer = make_optimizer(stack.groups(), recipe.optimizer)
+    places = list(itertools.product(range(len(seeds)), range(len(rates[0]))))
+    courses = {place: recipe.course(n) for place in places}
     orders = [torch.Generator().manual_seed(torch_seed(seed, "order")) for seed in seeds]
     dropouts = [torch.Generator(device).manual_seed(torch_seed(seed, "dropout")) for seed in seeds]
-    curves = [[Curves() for _ in rates] for _ in seeds]
-    for _ in range(recipe.epochs):
+    curves = [[Curves() for _ in row] for row in rates]
+    step = 0
+    while courses:
         start = time.perf_counter()
-        total = torch.zeros((len(seeds), len(rates)), device=device)
+        total = torch.zeros(stack.shape, device=device)
         parts = [shuffled(n, recipe.batch_size, order, device) for order in orders]
         for inputs, labels in _side_by_side([each.train for each in splits], parts):
             if stack.dropout:
                 dropped = [_dropped(x, stack.dropout, rng) for x, rng in zip(inputs, dropouts, strict=True)]
                 inputs = torch.stack(dropped)
             losses = _losses(stack.logits(inputs), labels).mean(2)  # (S, L)
+            for place, group in zip(places, optimizer.param_groups, strict=True):
+                group["lr"] = rates[place[0]][place[1]] * courses[place].factor(step) if place in courses else 0.0
             optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            schedule.step()
+            step += 1
             total += losses.detach() * labels.shape[1]
         means = (total / n).tolist()
-        seconds = (time.perf_counter() - start) / (len(seeds) * len(rates))
+        seconds = (time.perf_counter() - start) / len(courses)
         with torch.no_grad():
             val_scores = _score_heads(stack, [each.val for each in splits])
             test_scores = _score_heads(stack, [each.test for each in splits])
-        for row, column in itertools.product(range(len(seeds)), range(len(rates))):
+        for (row, column), course in list(courses.items()):
             curve = curves[row][column]
-            if curve.train_loss and curve.diverged:
-                continue
             curve.train_loss.append(means[row][column])
             curve.epoch_seconds.append(seconds)
-            if val_scores:
-                accuracy, loss = val_scores[row][column]
-                curve.val_accuracy.append(accuracy)
-                curve.val_loss.append(loss)
-            if test_scores:
-                curve.test_accuracy.append(test_scores[row][column][0])
+            _note(curve, *(scores[row][column] if scores else None for scores in (val_scores, test_scores)))
+            curve.tell(course)
+            if curve.diverged or course.over:
+                del courses[row, column]
     stack.write_back()
     return curves
+
+
+def _note(curve: Curves, val: tuple[float, float] | None, test: tuple[float, float] | None) -> None:
+    """Add an epoch's (accuracy, loss) of the validation and test images, where there are such."""
+    if val:
+        curve.val_accuracy.append(val[0])
+        curve.val_loss.append(val[1])
+    if test:
+        curve.test_accuracy.append(test[0])
 
 
 class _Stack:
@@ -85,31 +95,30 @@ class _Stack:
         )
         self.precision = precision
         self.shape = (len(heads), len(heads[0]))
-        by_rate = [[row[place] for row in self.linears] for place in range(self.shape[1])]
-        self.weights = [torch.stack([linear.weight.detach() for linear in column]) for column in by_rate]  # (S, C, D)
-        self.biases = [torch.stack([linear.bias.detach() for linear in column]) for column in by_rate]  # (S, C)
-        for tensor in (*self.weights, *self.biases):
-            tensor.requires_grad_(True)
+        flat = [linear for row in self.linears for linear in row]
+        self.weights = [linear.weight.detach().clone().requires_grad_(True) for linear in flat]  # (C, D) each
+        self.biases = [linear.bias.detach().clone().requires_grad_(True) for linear in flat]  # (C,) each
 
-    def groups(self, rates: Sequence[float]) -> list[dict[str, object]]:
-        """Return the parameters by learning rate, as an optimizer takes them."""
-        pairs = zip(self.weights, self.biases, rates, strict=True)
-        return [{"params": [weight, bias], "lr": lr} for weight, bias, lr in pairs]
+    def groups(self) -> list[dict[str, object]]:
+        """Return the parameters by head, as an optimizer takes them."""
+        return [{"params": list(pair), "lr": 0.0} for pair in zip(self.weights, self.biases, strict=True)]
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return (S, L, C, B) of inputs (S, B, D): a softmax over rows is the fast one on a CPU."""
         with mixed(inputs.device, self.precision):
-            biases, weights = torch.cat(self.biases, 1)[:, :, None], torch.cat(self.weights, 1)
+            seeds, features = self.shape[0], inputs.shape[2]
+            biases = torch.cat(self.biases).view(seeds, -1, 1)
+            weights = torch.cat(self.weights).view(seeds, -1, features)  # the heads of a seed one below the other
             out = torch.baddbmm(biases, weights, inputs.transpose(1, 2))
         return out.float().view(*self.shape, -1, out.shape[2])
 
     def write_back(self) -> None:
         """Give every head its trained weights."""
+        flat = [linear for row in self.linears for linear in row]
         with torch.no_grad():
-            for row, of_seed in enumerate(self.linears):
-                for column, linear in enumerate(of_seed):
-                    linear.weight.copy_(self.weights[column][row])
-                    linear.bias.copy_(self.biases[column][row])
+            for linear, weight, bias in zip(flat, self.weights, self.biases, strict=True):
+                linear.weight.copy_(weight)
+                linear.bias.copy_(bias)
 
 
 def is_head(suffix: nn.Module) -> bool:

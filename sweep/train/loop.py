@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sweep.config import Augment, OptimizerConfig, Precision, Schedule
+from sweep.config import Augment, OptimizerConfig, Precision
 from sweep.models import convolutions
 from sweep.models.auxiliary import auxiliary_loss
 from sweep.models.frozen import mixed
 from sweep.seeds import torch_seed
+from sweep.train.course import Course
 from sweep.train.examples import Examples, Splits, batches, flip_crop, shuffled
 
 EVAL_BATCH = 512  # images
@@ -24,6 +27,7 @@ class Scores:
     accuracy: float  # share of all images
     balanced_accuracy: float  # mean over classes of the share of each class's images
     loss: float  # mean cross-entropy, nats
+    correct: npt.NDArray[np.bool_]  # (N,)
 
 
 @dataclass
@@ -41,6 +45,12 @@ class Curves:
         """Return whether the last epoch's training or validation loss is not a finite number."""
         return not all(math.isfinite(losses[-1]) for losses in (self.train_loss, self.val_loss) if losses)
 
+    def tell(self, course: Course) -> None:
+        """Tell the course of the last epoch."""
+        course.after(
+            len(self.train_loss), *(values[-1] if values else None for values in (self.val_accuracy, self.val_loss))
+        )
+
     def then(self, later: "Curves") -> "Curves":
         """Return these curves followed by those of a later phase."""
         return Curves(
@@ -52,15 +62,23 @@ class Curves:
 class Recipe:
     """How a member is trained, less what differs between members: seed and learning rate.
 
+    epochs: at most.
+    min_steps: see Course.
     phase: names a later part of a training, which draws its batches anew.
     """
 
     optimizer: OptimizerConfig
     epochs: int
     batch_size: int
+    min_steps: int = 0
     precision: Precision = Precision.fp32
     augment: Augment = Augment.none
     phase: str = ""
+
+    def course(self, n: int) -> Course:
+        """Return the course of a training on n images."""
+        steps = len(batches(torch.arange(n), self.batch_size))
+        return Course(self.optimizer.schedule, steps, self.epochs, self.min_steps)
 
 
 def fit(
@@ -74,8 +92,9 @@ def fit(
 ) -> Curves:
     """Train the model's trainable parameters in place and return its curves.
 
-    Training depends on splits.train alone. Batch order, augmentation and dropout follow from the seed alone, so members
-    that differ in depth or learning rate see the same batches. Stops after an epoch whose loss is not finite. Nothing
+    Training depends on splits.train alone; how long it goes on, also on splits.val (see Course). Batch order,
+    augmentation and dropout follow from the seed alone, so members that differ in depth or learning rate see the same
+    batches. Stops after an epoch whose loss is not finite. Nothing
     inside an epoch waits for the device.
     """
     curves, train = Curves(), splits.train
@@ -86,8 +105,9 @@ def fit(
         torch.manual_seed(torch_seed(seed, "dropout" + recipe.phase))
         parameters = [p for p in (*model.parameters(), others) if p is not None and p.requires_grad]
         optimizer = make_optimizer([{"params": parameters, "lr": lr}], recipe.optimizer)
-        schedule = make_schedule(optimizer, recipe, len(train))
-        for _ in range(recipe.epochs):
+        course = recipe.course(len(train))
+        step = 0
+        while not course.over:
             start = time.perf_counter()
             model.train()
             total = torch.zeros((), device=device)
@@ -96,12 +116,13 @@ def fit(
                 with mixed(device, recipe.precision):
                     logits = model(seen)
                 loss = F.cross_entropy(logits.float(), labels) + auxiliary_loss(model, labels)
+                optimizer.param_groups[0]["lr"] = lr * course.factor(step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if others is not None:
                     others.grad = torch.zeros_like(others)
                 optimizer.step()
-                schedule.step()
+                step += 1
                 total += loss.detach() * len(labels)
             curves.train_loss.append(total.item() / len(train))
             curves.epoch_seconds.append(time.perf_counter() - start)
@@ -109,6 +130,7 @@ def fit(
             on_epoch(curves)
             if curves.diverged:
                 break
+            curves.tell(course)
     return curves
 
 
@@ -135,7 +157,8 @@ def evaluate(model: nn.Module, examples: Examples, precision: Precision = Precis
         hit = torch.cat(hits)
         totals = torch.bincount(examples.labels).double()
         per_class = torch.bincount(examples.labels, weights=hit) / totals  # NaN for a class without images
-        return Scores(hit.mean().item(), per_class.nanmean().item(), torch.cat(losses).double().mean().item())
+        loss = torch.cat(losses).double().mean().item()
+        return Scores(hit.mean().item(), per_class.nanmean().item(), loss, hit.bool().cpu().numpy())
 
 
 def make_optimizer(groups: list[dict[str, object]], config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -144,18 +167,3 @@ def make_optimizer(groups: list[dict[str, object]], config: OptimizerConfig) -> 
     if config.name == "adamw":
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
     return torch.optim.SGD(groups, lr=1e-3, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
-
-
-def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, n: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return the per-step factor on the learning rate: 1, or a warm-up over a tenth and a cosine to zero."""
-    steps = recipe.epochs * len(batches(torch.arange(n), recipe.batch_size))
-    warm = max(1, steps // 10)
-
-    def factor(step: int) -> float:
-        if recipe.optimizer.schedule is Schedule.constant:
-            return 1.0
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
