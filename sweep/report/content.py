@@ -279,8 +279,8 @@ def _tuning(whole: pd.DataFrame) -> list[str]:
     arms = [
         f"{task} {arm} {depth}" for task, arm, depth in zip(cells["task"], weights, cells["freeze_depth"], strict=True)
     ]
-    shown = ", ".join(arms[:6]) + (f" and {len(arms) - 6} more" if len(arms) > 6 else "")
-    edge = f"The best learning rate lies at an end of those tried in {len(arms)} of {len(whole)} cells ({shown})"
+    shown = f" ({', '.join(arms)})" if len(arms) <= 6 else ""
+    edge = f"The best learning rate lies at an end of those tried in {len(arms)} of {len(whole)} cells{shown}"
     return [f"{edge}: optimizer.extend=4 tries more."] if arms else []
 
 
