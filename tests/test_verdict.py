@@ -100,13 +100,14 @@ def test_one_seed_has_no_interval_and_one_task_per_case_has_seeds_only() -> None
     judged = judge(single)
     assert (judged.interval, judged.effect_points_interval, judged.interval_over) == (None, None, None)
     assert (judged.effect_blocks, judged.kept_interval) == (4, {})
-    assert judge(RULE).interval_over == "seeds"
+    assert judge(RULE).interval_over is None, "seeds that do not differ tell nothing of their spread"
     noisy = {name: task(each.case, 0.5, 0.5, 0.5, seeds=5, noise=0.05) for name, each in RULE.items()}
     judged = judge(noisy)
     assert judged.interval is None
     gains = [100 * (noisy[name].accuracy[-1] - noisy[name].accuracy[0]) for name in ("a", "c")]
     expected = stats.ttest_ind(*gains, equal_var=False).confidence_interval()
     assert judged.effect_points_interval == pytest.approx(tuple(expected))
+    assert judged.interval_over == "seeds"
 
 
 @pytest.mark.parametrize("spread", [(0.01, 0.01, 0.01), (0.01, 0.03, 0.01), (0.002, 0.01, 0.02)])
