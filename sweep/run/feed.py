@@ -44,13 +44,14 @@ class Feed:
 
 @dataclass(frozen=True)
 class _Made:
-    """What the feeds of several seeds are taken from. index: of the task's images, sorted. key: names the outputs."""
+    """What the feeds of several seeds are taken from. index: of the task's images, sorted; the rest: see Feed."""
 
     kind: str
     index: Labels
     fit: Examples
     test: Examples
-    key: str = ""
+    seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
 
     def part(self, places: Labels) -> Examples:
         """Return these of the task's images; all of them must be in the index."""
@@ -78,17 +79,13 @@ class Feeder:
 
     def feed(self, seed: int) -> Feed:
         """Return what this seed's trained part is given."""
-        start = time.perf_counter()
         if not self.point.config.pretrained:  # every seed has its own weights
-            made = self._made(seed, [self.chosen[seed]])
-        elif self._shared is None:  # one prefix for all seeds: every image that any of them sees goes through it once
-            made = self._shared = self._made(seed, list(self.chosen.values()))
-        else:
-            made = self._shared
-        seconds = time.perf_counter() - start if made.kind == "cached" else 0.0
-        feed = self._of(made, seed)
-        scores = self._scores(made) if made.key and self.point.config.pretrained else {}
-        return dataclasses.replace(feed, seconds=seconds, scores=scores)
+            return self._of(self._made(seed, [self.chosen[seed]]), seed)
+        if self._shared is None:  # one prefix for all seeds: every image that any of them sees goes through it once
+            self._shared = self._made(seed, list(self.chosen.values()))
+        feed = self._of(self._shared, seed)
+        self._shared = dataclasses.replace(self._shared, seconds=0.0)
+        return feed
 
     def images(self, seed: int) -> Feed:
         """Return this seed's images themselves."""
@@ -96,7 +93,7 @@ class Feeder:
 
     def _of(self, made: _Made, seed: int) -> Feed:
         train, val = self.chosen[seed]
-        return Feed(made.kind, made.part(train), made.part(val), made.test)
+        return Feed(made.kind, made.part(train), made.part(val), made.test, made.seconds, made.scores)
 
     def _images(self, index: Labels, kind: str) -> _Made:
         device = self.session.device(self.point)
@@ -108,6 +105,7 @@ class Feeder:
 
     def _made(self, seed: int, folds: Sequence[Fold]) -> _Made:
         """Return what the feeds of these folds are taken from."""
+        start = time.perf_counter()
         kind, index = self._kind(seed), _union(folds)
         if kind != "cached":
             return self._images(index, kind)
@@ -122,7 +120,8 @@ class Feeder:
         fit, test = (
             place(pools[name], np.arange(len(split.labels)), split.labels, device) for name, split in splits.items()
         )
-        return _Made(kind, index, fit, test, key)
+        made = _Made(kind, index, fit, test, time.perf_counter() - start)
+        return dataclasses.replace(made, scores=self._scores(key, made, folds)) if point.config.pretrained else made
 
     def _kind(self, seed: int) -> str:
         """Return how the frozen blocks are run: once, if they are a pure function of images that stay the same."""
@@ -152,17 +151,17 @@ class Feeder:
             }
         )
 
-    def _scores(self, made: _Made) -> dict[str, float]:
+    def _scores(self, key: str, made: _Made, folds: Sequence[Fold]) -> dict[str, float]:
         point, session = self.point, self.session
+        trained_on = np.unique(np.concatenate([fold.train for fold in folds]))
 
         def make() -> dict[str, float]:
             whole = point.facts.prefix == point.facts.n_blocks
             head = session.weights(point.source, session.device(point)).head if whole else None
             return measure.scores(made.part(trained_on), head)
 
-        trained_on = np.unique(np.concatenate([fold.train for fold in self.chosen.values()]))
         images = hashlib.sha256(trained_on.tobytes()).hexdigest()
-        return session.scores((made.key, point.facts.prefix, images), make)
+        return session.scores((key, point.facts.prefix, images), make)
 
 
 def _union(folds: Sequence[Fold]) -> Labels:
