@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from sweep import interrupt
 from sweep.config import Case, DataConfig, Transform, digest
 from sweep.data import registry, store
-from sweep.data.types import Dataset, Fold, Images, Labels, Split, Task
+from sweep.data.types import Dataset, Fold, Images, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
 from sweep.seeds import stream
 
@@ -20,7 +20,9 @@ from sweep.seeds import stream
 DECODING = 1
 
 # What load() does not look at: tasks that differ in nothing else are one when loaded.
-NOT_LOADED = ("label", "matched_group", "image_size", "normalize", "augment", "case", "per_class", "limit_train")
+NOT_LOADED = (
+    *("label", "matched_group", "image_size", "normalize", "augment", "case", "per_class", "limit_train", "rotate"),
+)
 
 
 def check(config: DataConfig) -> None:
@@ -131,17 +133,13 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     if config.classes is not None:
         splits = {name: _relabel(split, kept) for name, split in splits.items()}
     fit, test = splits["train"], splits.get("test")
-    coarse = _groups(config, len(names))  # after the splits, so that coarse and fine labels name the same images
-
-    def task(fit: Split, test: Split, fraction: float, use: str) -> Task:
-        turns = _turns(fit.labels, fraction, stream(config.seed, use), names)
-        fit, test = (replace(split, labels=coarse[split.labels]) for split in (fit, test))
-        return Task(classes(config), fit, test, *turns)
-
     if test is None:
-        rest, held = task(fit, fit, config.test_fraction, "test split").fold(0)
+        rest, held = _turns(fit.labels, config.test_fraction, stream(config.seed, "test split"), names).fold(0)
         fit, test = fit.take(rest), fit.take(held)
-    return task(fit, test, config.val_fraction, "validation split")
+    turns = _turns(fit.labels, config.val_fraction, stream(config.seed, "validation split"), names)
+    coarse = _groups(config, len(names))  # after the splits, so that coarse and fine labels name the same images
+    fit, test = (replace(split, labels=coarse[split.labels]) for split in (fit, test))
+    return Task(classes(config), fit, test, turns)
 
 
 def loaded_key(config: DataConfig, image_size: int) -> str:
@@ -276,13 +274,10 @@ def _relabel(split: Split, kept: list[int]) -> Split:
     return Split(chosen.pool, chosen.rows, place[chosen.labels])
 
 
-def _turns(
-    labels: Labels, fraction: float, rng: np.random.Generator, classes: tuple[str, ...]
-) -> tuple[Labels, Labels, Labels]:
-    """Return, (N,) each, an image's place in its class, how many the class has, and how many of these to hold out.
+def _turns(labels: Labels, fraction: float, rng: np.random.Generator, classes: tuple[str, ...]) -> Turns:
+    """Return how images with these labels take turns: of every class this fraction is held out, at least one (0: none).
 
-    Of every class this fraction is held out, at least one image (0: none). raises: UserError for a class that is too
-    small to be shared.
+    raises: UserError for a class that is too small to be shared.
     """
     order = rng.permutation(len(labels))
     place, members, held = np.zeros((3, len(labels)), np.int64)
@@ -295,4 +290,4 @@ def _turns(
                 f"{fraction:g}; add images, or remove the class"
             )
         place[of_class], members[of_class], held[of_class] = np.arange(len(of_class)), len(of_class), count
-    return place, members, held
+    return Turns(place, members, held)

@@ -42,18 +42,13 @@ class Fold(NamedTuple):
     val: Labels
 
 
-@dataclass(frozen=True)
-class Task:
-    """A target data set. The test images are the same for every member; the others have as many folds as are asked for.
+class Turns(NamedTuple):
+    """How images take turns in being held out.
 
-    fit: the images that are not for testing.
-    place: (N,) of each of these among the `members` of its class, in an order drawn once.
-    held: (N,) how many of its class are for validation.
+    place: (N,) of each image among the `members` of its class, in an order drawn once.
+    held: (N,) how many of its class are held out at a time.
     """
 
-    classes: tuple[str, ...]
-    fit: Split
-    test: Split
     place: Labels
     members: Labels
     held: Labels
@@ -62,6 +57,23 @@ class Task:
         """Return a fold: of every class the next images in the order after those of the fold before."""
         val = (self.place - number * self.held) % self.members < self.held
         return Fold(np.flatnonzero(~val), np.flatnonzero(val))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A target data set. The test images are the same for every member; the others have as many folds as are asked for.
+
+    fit: the images that are not for testing.
+    """
+
+    classes: tuple[str, ...]
+    fit: Split
+    test: Split
+    turns: Turns
+
+    def fold(self, number: int) -> Fold:
+        """Return which images are trained on, and which are for choosing, in the fold of this number."""
+        return self.turns.fold(number)
 
     @property
     def train(self) -> Split:
