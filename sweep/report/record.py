@@ -32,9 +32,7 @@ class Record:
     seed: int
     lr: float | None = None
     lr_given: str | None = None  # the learning rates that were asked for; others were tried beyond their ends
-    lr_edge: str | None = (
-        None  # of the selected: whether it is the lowest or highest that was tried: lower, upper, none
-    )
+    lr_edge: str | None = None  # of the selected: lower or upper, if it is the lowest or highest tried; else none
     selected: bool | None = None  # whether this lr had the best validation accuracy of its seed
     n_train: int | None = None
     n_val: int | None = None

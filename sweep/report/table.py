@@ -266,7 +266,6 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
         grid = rows.assign(accuracy=rows["test_accuracy"].where(rows["selected"]).astype(float)).pivot_table(
             index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
         )
-        by_depth = rows.groupby("freeze_depth")
         matched_group, similarity = (_only(rows, column) for column in ("matched_group", "similarity"))
         found[str(task)] = TaskEvidence(
             case=str(rows["case"].iloc[0]),
@@ -277,7 +276,7 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
             n_classes=int(rows["n_classes"].iloc[0]),
             source_classes=int(rows["source_classes"].iloc[0]),
             n_blocks=int(rows["n_blocks"].iloc[0]),
-            rates=tuple(_rates(part) for _, part in by_depth),
+            rates=tuple(_rates(part) for _, part in rows.groupby("freeze_depth")),
             scores={
                 column.removeprefix("score_"): rows.groupby("freeze_depth")[column].mean().to_numpy(float)
                 for column in score_columns(rows)

@@ -1,8 +1,8 @@
 """The story of one point of the sweep, from its checked config to its records.
 
-Load the task (session.task), draw each seed's images (data.draw), run every image through the frozen
-blocks once, where that is possible (feed.py); train one member per seed and learning rate on what comes out, choose one
-of each seed on validation and read the test split for it (members.py); write the records (record.py).
+Load the task (session.task), draw each seed's images (data.draw), run every image through the frozen blocks once, where
+that is possible (feed.py); train one member per seed and learning rate on what comes out, choose one of each seed on
+validation and read the test split for it (members.py); write the records (record.py).
 """
 
 import dataclasses

@@ -53,7 +53,6 @@ def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: F
     trained = [train_member(session, point, (seed, lr), feed, images)[0] for lr in point.config.lr_list]
     while (lr := beyond(point.config, trained)) is not None:
         trained.append(train_member(session, point, (seed, lr), feed, images)[0])
-        trained.sort(key=lambda each: each.lr)
     if images:
         feed = dataclasses.replace(images, kind=feed.kind, seconds=feed.seconds)
     return _select(session, point, seed, feed, trained)
@@ -68,7 +67,6 @@ def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) ->
         for seed, feed in feeds.items():
             yield seed, train_alone(session, point, seed, feed, None)
         return
-    before = {seed: certified.certificate for seed, certified in frozen.items()}
     trained: dict[int, list[Trained]] = {seed: [] for seed in feeds}
     wanted = dict.fromkeys(feeds, config.lr_list)
     while wanted:
@@ -77,18 +75,16 @@ def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) ->
         curves = fit_heads(heads, splits, _recipe(point), rates=list(wanted.values()), seeds=list(wanted))
         together = sum(map(len, heads))
         seconds, start = (time.perf_counter() - start) / together, time.perf_counter()
+        networks = {frozen[seed].network for seed in wanted}
+        after = {network: fingerprint(network.frozen_tensors()) for network in networks}
         for (seed, rates), new_heads, their_curves in zip(wanted.items(), heads, curves, strict=True):
-            count = frozen[seed].network.count()
+            network, before = frozen[seed]
             trained[seed] += [
-                Trained(lr, head, curve, count, seconds, before[seed], "", together)
+                Trained(lr, head, curve, network.count(), seconds, before, after[network], together)
                 for lr, head, curve in zip(rates, new_heads, their_curves, strict=True)
             ]
-            trained[seed].sort(key=lambda each: each.lr)
         wanted = {seed: [lr] for seed in wanted if (lr := beyond(config, trained[seed])) is not None}
-    networks = {each.network for each in frozen.values()}
-    after = {network: fingerprint(network.frozen_tensors()) for network in networks}
-    for seed, (network, _) in frozen.items():
-        of_seed = [dataclasses.replace(each, after=after[network]) for each in trained[seed]]
+    for seed, of_seed in trained.items():
         yield seed, _select(session, point, seed, feeds[seed], of_seed)
 
 
@@ -96,11 +92,11 @@ def beyond(config: Config, trained: Sequence[Trained]) -> float | None:
     """Return the learning rate to try next: half a decade beyond the best, where that is the lowest or highest tried.
 
     None where it is neither, where no choice was asked for, or where the list has grown by optimizer.extend there.
-    trained: by learning rate, ascending.
     """
     given = config.lr_list
     if len(given) < 2:
         return None
+    trained = sorted(trained, key=_by_rate)
     best, rates = _best(trained), [each.lr for each in trained]
     if best in (None, 0) and sum(rate < given[0] for rate in rates) < config.optimizer.extend:
         return _half_decade(rates[0], -1)
@@ -117,6 +113,10 @@ def _half_decade(rate: float, way: int) -> float:
     """
     series = [float(f"{digit}e{power}") for power in range(-12, 7) for digit in (1, 3)]
     return min((each for each in series if way * math.log10(each / rate) > 1 / 3), key=lambda each: abs(each - rate))
+
+
+def _by_rate(trained: Trained) -> float:
+    return trained.lr
 
 
 def _best(trained: Sequence[Trained]) -> int | None:
@@ -171,7 +171,8 @@ def _new_head(point: Point, seed: int, network: Network) -> nn.Module:
 
 
 def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequence[Trained]) -> list[Record]:
-    """Return the members' records: the one that is best on validation is selected, and tested."""
+    """Return the members' records, by learning rate: the one that is best on validation is selected, and tested."""
+    trained = sorted(trained, key=_by_rate)
     measured = _measured(session, point, feed)
     members = [_record(session, point, seed, feed, each) for each in trained]
     for number, member in enumerate(members):
