@@ -60,32 +60,32 @@ def effect(tasks: Mapping[str, TaskEvidence], kept: Mapping[str, int], cases: Se
             effect_points_interval=tests.difference_interval(points[0], points[1]),
             interval_over="tasks and seeds",
         )
-    interval = _over_seeds(tasks, ends)
-    return found._replace(effect_points_interval=interval, interval_over="seeds" if interval else None)
+    half = _half_over_seeds(tasks, ends)
+    if half is None:
+        return found
+    interval = found.effect_points - half, found.effect_points + half
+    return found._replace(effect_points_interval=interval, interval_over="seeds")
 
 
-def _over_seeds(tasks: Mapping[str, TaskEvidence], ends: Sequence[str]) -> Interval | None:
-    """Return the 95 % interval, over seeds, of these tasks' own gain in the first case less that in the other.
+def _half_over_seeds(tasks: Mapping[str, TaskEvidence], ends: Sequence[str]) -> float | None:
+    """Return half the 95 % interval, over seeds, of the gain of one case's tasks less that of the other's.
 
     Every task's seeds have a spread of their own (Satterthwaite 1946; with one task in each case, Welch's). None where
     a task has one seed, or none has a spread.
     """
-    total, parts = 0.0, []  # the difference, and of every task its part of the variance and the degrees of freedom
-    for case, sign in zip(ends, (1, -1), strict=True):
-        for task, each in tasks.items():
-            if each.case == case:
-                if each.n_seeds < 2:
-                    return None
-                weight = float(by_unit(tasks, {other: float(other == task) for other in tasks}, case).mean())
-                gain = 100 * (each.accuracy[-1] - each.accuracy[0])  # (S,)
-                total += sign * weight * float(gain.mean())
-                parts.append((weight**2 * float(gain.var(ddof=1)) / each.n_seeds, each.n_seeds - 1))
+    compared = {task: each for task, each in tasks.items() if each.case in ends}
+    if min(each.n_seeds for each in compared.values()) < 2:
+        return None
+    parts = []  # of every task: its part of the variance, and the degrees of freedom
+    for task, each in compared.items():
+        weight = float(by_unit(tasks, {other: float(other == task) for other in tasks}, each.case).mean())
+        gain = 100 * (each.accuracy[-1] - each.accuracy[0])  # (S,)
+        parts.append((weight**2 * float(gain.var(ddof=1)) / each.n_seeds, each.n_seeds - 1))
     variance = sum(part for part, _ in parts)
     if variance < 1e-20:
         return None
     freedom = variance**2 / sum(part**2 / free for part, free in parts)
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
-    return total - half, total + half
+    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
 
 
 def gains(tasks: Mapping[str, TaskEvidence], index: int) -> dict[str, float]:
