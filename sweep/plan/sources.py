@@ -18,7 +18,7 @@ from sweep.errors import UserError, unknown
 from sweep.models.spec import TIMM
 from sweep.plan import catalog
 
-LOOSE = ("root", "label", "matched_group", "case")  # settings of the data that do not change what is learnt
+LOOSE = ("root", "label", "matched_group", "case", "rotate")  # settings of the data that do not change what is learnt
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
 FORMAT = 2  # of the files of weights trained here: with the head
 
@@ -96,14 +96,15 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
         given = f"source.epochs={config.epochs}, batch_size={config.batch_size}, optimizer.lr={rate}"
         raise UserError(f"{given}: use at least one epoch, two images per batch, and one number as lr")
     data.check(config.data)
-    named = {
-        "format": FORMAT,
-        "model": model,
-        "images": data.fingerprint(config.data),
-        "data": {name: value for name, value in asdict(config.data).items() if name not in LOOSE},
-        "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer))],
-    }
-    key = digest(as_first_named(named))
+    key = digest(
+        {
+            "format": FORMAT,
+            "model": model,
+            "images": data.fingerprint(config.data),
+            "data": {name: value for name, value in asdict(config.data).items() if name not in LOOSE},
+            "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer))],
+        }
+    )
     n_classes, size = len(data.classes(config.data)), config.data.image_size or glyphs.SIZE
     return Source(data.label(config.data), n_classes, size, PLAIN_MEAN, PLAIN_STD, key, config, model)
 
