@@ -7,6 +7,8 @@ import pytest
 from calibration import FLAT, HOLED, NULLS, REVERSED, RULED, SINGLE, Scenario, computed_power
 from scipy import stats
 
+pytestmark = pytest.mark.slow
+
 
 def most(count: int) -> int:
     """Return how many false answers of one kind 5 % allows in `count` tables, within 0.1 % binomial error."""

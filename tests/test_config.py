@@ -44,6 +44,7 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
         assert named in tables[group]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [*(f"suite/{name}" for name in SUITE), *(f"real/{name}" for name in REAL)])
 def test_every_task_of_the_studies_composes_and_passes_its_checks(option: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -112,6 +113,7 @@ def test_an_embedded_experiment_plans_its_points(name: str, standin_source: None
     assert {point.config.seeds for point in points} == {3}
 
 
+@pytest.mark.slow
 def test_the_rule_experiment_has_six_tasks_of_every_case(standin_source: None) -> None:
     points = cli.points(["+experiment=rule", "pretrained=true", "freeze_depth=0"], multirun=True)
     cases = Counter(point.facts.case for point in points)
@@ -147,6 +149,7 @@ def test_wrong_data_is_not_left_out(standin_source: None, tmp_path: Path) -> Non
         cli.points(["data=image_folder", f"data.root={tmp_path}", "skip_absent=true"], multirun=True)
 
 
+@pytest.mark.slow
 def test_the_real_experiment_leaves_out_what_is_not_there(
     folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

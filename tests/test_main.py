@@ -349,6 +349,7 @@ def test_full_error_shows_the_traceback(sweep: Sweep, tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.slow
 def test_help_reads_like_documentation(sweep: Sweep, tmp_path: Path) -> None:
     done = python(tmp_path, "-m", "sweep", "--help")
     assert done.returncode == 0

@@ -46,7 +46,7 @@ SMALL = (
     *("regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_v2_t"),
 )
 EVERY = [
-    name if name in TRAINABLE or name in SMALL else pytest.param(name, marks=pytest.mark.campaign)
+    name if name in TRAINABLE else pytest.param(name, marks=pytest.mark.slow if name in SMALL else pytest.mark.campaign)
     for name in catalog.NAMES
 ]
 
@@ -88,6 +88,7 @@ def test_names_are_torchvisions_classification_models() -> None:
     assert set(catalog.NAMES) == set(torchvision.models.list_models(module=torchvision.models))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_stages_are_the_counted_ones(name: str) -> None:
     assert catalog.spec(name).stages == STAGES[name]
@@ -256,6 +257,7 @@ def test_names_that_this_torchvision_lacks_are_refused(monkeypatch: pytest.Monke
         catalog.spec("maxvit_t")
 
 
+@pytest.mark.slow
 def test_a_model_is_planned_from_disk_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from sweep.plan import catalog as c; print(c.spec('resnet18').stages, c.preset('resnet18')); "

@@ -201,6 +201,7 @@ def small(**fields: object) -> SourceConfig:
     return SourceConfig("pretrain", data=letters, epochs=1, **fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_pretraining_happens_once_and_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
     found = source.resolve(small(), "resnet18")

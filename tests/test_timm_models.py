@@ -21,6 +21,7 @@ from sweep.plan import sources as source
 from sweep.run.session import Session
 
 timm = pytest.importorskip("timm")
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"

@@ -110,6 +110,7 @@ def test_one_seed_has_no_interval_and_one_task_per_case_has_seeds_only() -> None
     assert judged.interval_over == "seeds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [(0.01, 0.01, 0.01), (0.01, 0.03, 0.01), (0.002, 0.01, 0.02)])
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_interval_over_seeds_covers_what_it_says(spread: tuple[float, float, float], seeds: int) -> None:
