@@ -20,16 +20,16 @@ def count(groups: list[Floats]) -> float:
 
 def test_mean_interval_is_scipys() -> None:
     values = np.array([0.5, 0.52, 0.6])
-    mean, std, low, high = inference.mean_interval(values)
+    mean, std, low, high = inference.mean_interval(values[:, None])
     expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
     assert (mean, std) == pytest.approx((values.mean(), values.std(ddof=1)))
     assert (low, high) == pytest.approx(expected)
 
 
 def test_mean_interval_says_what_it_cannot_know() -> None:
-    assert inference.mean_interval(np.array([0.5]))[0] == 0.5
-    assert np.isnan(inference.mean_interval(np.array([0.5]))[1:]).all()
-    assert np.isnan(inference.mean_interval(np.array([]))).all()
+    assert inference.mean_interval(np.array([[0.5]]))[0] == 0.5
+    assert np.isnan(inference.mean_interval(np.array([[0.5]]))[1:]).all()
+    assert np.isnan(inference.mean_interval(np.zeros((0, 1)))).all()
 
 
 def test_jonckheere_is_the_exact_test() -> None:

@@ -108,7 +108,7 @@ def test_everything_is_written_and_says_the_same(tmp_path: Path) -> None:
     assert judged["kept_depth"] == PEAK
     assert set(judged) >= {"effect_blocks", "effect_points", "interval", "p_value", "n_tasks", "n_seeds", "missing"}
     assert "digits   similar_fewer  4/5" in made.text
-    assert "within 1 point of the best: 4 on digits, 2 on letters, 0 on waves.\n" in made.text
+    assert "Keep 4 on digits, 2 on letters, 0 on waves: the deepest of those tried whose mean" in made.text
     assert judged["reason"] in (root / "report.md").read_text()
     epochs = pd.read_csv(root / "curves.csv")
     assert len(epochs) == 2 * len(rows)
@@ -258,10 +258,37 @@ def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp
 def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     text = report.build(tmp_path).text
-    lines = text[text.index("Deepest of") : text.index("\nTest accuracy in %")].strip().splitlines()
-    assert [line.split()[0] for line in lines] == ["Deepest", "The", "Effect:", "Accuracy", "What"]
-    assert "+4 blocks" in lines[2]
-    assert "2 tasks or more of each of the 3 cases can be tested" in lines[4]
+    lines = text[text.index("Keep ") : text.index("\nTest accuracy in %")].strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["Keep", "Within", "The", "Effect:", "Accuracy", "What"]
+    assert lines[1].endswith("(95 %): 4 alone on digits; 2 alone on letters; 0 alone on waves.")
+    assert "+4 blocks" in lines[3]
+    assert "2 tasks or more of each of the 3 cases can be tested" in lines[5]
+
+
+def test_images_that_were_right_enter_the_intervals(tmp_path: Path) -> None:
+    """With the bits of 200 images, intervals widen."""
+    points = write_sweep(tmp_path)
+    report.build(tmp_path, points, StudyConfig())
+    before = json.loads((tmp_path / "verdict.json").read_text())
+    cells = pd.read_csv(tmp_path / "summary.csv")
+    rng = np.random.default_rng(0)
+
+    def keep(member: record.Record) -> None:
+        member.n_test = 200
+        if member.selected and member.test_accuracy:
+            correct = rng.permutation(np.arange(200) < round(200 * member.test_accuracy))
+            member.test_accuracy, member.test_correct = float(correct.mean()), record.packed(correct)
+
+    edit(tmp_path, points, keep)
+    report.build(tmp_path, points, StudyConfig())
+    after = json.loads((tmp_path / "verdict.json").read_text())
+    wider = pd.read_csv(tmp_path / "summary.csv")
+    assert {each["over"] for each in before["choices"].values()} == {"seeds"}
+    assert {each["over"] for each in after["choices"].values()} == {"seeds and test images"}
+    assert ((wider["high"] - wider["low"]) > (cells["high"] - cells["low"]) + 0.01).all()
+    widths = [[high - low for low, high in judged["choices"]["digits"]["gain"][1:]] for judged in (before, after)]
+    assert all(new > old + 1 for old, new in zip(*widths, strict=True))
+    assert "test_correct" not in pd.read_csv(tmp_path / "table.csv").columns
 
 
 def test_incomplete_grid_is_judged_where_the_study_allows_it(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_one_seed_has_no_interval_and_one_task_per_case_has_seeds_only() -> None
     single = {name: replace(each, accuracy=each.accuracy[:, :1]) for name, each in RULE.items()}
     judged = judge(single)
     assert (judged.interval, judged.effect_points_interval, judged.interval_over) == (None, None, None)
-    assert (judged.effect_blocks, judged.kept_interval) == (4, {})
+    assert (judged.effect_blocks, judged.choices) == (4, {})
     assert judge(RULE).interval_over is None, "seeds that do not differ tell nothing of their spread"
     noisy = {name: task(each.case, 0.5, 0.5, 0.5, seeds=5, noise=0.05) for name, each in RULE.items()}
     judged = judge(noisy)
@@ -352,9 +352,7 @@ def test_rule_picks_by_the_case_alone(case: str, depth: int) -> None:
     assert rule_depth(case, np.array([0, 2, 4, 5])) == depth
 
 
-def test_kept_interval_is_over_seeds() -> None:
+def test_choices_name_the_good_depths() -> None:
     noisy = task("dissimilar", 0.5, 0.5, 0.5, seeds=5, noise=0.05)
-    low, high = judge({"a": noisy}).kept_interval["a"]
-    assert low < high
-    assert {low, high} <= {0, 2, 4}
-    assert judge({"a": RULE["a"]}).kept_interval == {"a": (4, 4)}
+    assert judge({"a": noisy}).choices["a"].good == [0, 2, 4]
+    assert judge({"a": RULE["a"]}).choices["a"].good == [4]

@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from sweep.config import StudyConfig
-from sweep.report import table
+from sweep.report import answer, table
+from sweep.report.answer import Row
 from sweep.report.table import Entry, Read
-from sweep.stats.types import Decision, Evidence, Interval, TaskEvidence
+from sweep.stats.types import Decision, Evidence, TaskEvidence
 from sweep.stats.verdict import decide
 
 EMBEDDED = "glyphs_latin"  # the letters source
 # Columns that are named where they are not as usual.
 USUAL = {"precision": "fp32", "prefix_precision": "fp32", "augment": "none"}
-
-Row = dict[str, str]  # of a table that is shown: its columns' headings, and its cells
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def gather(name: str, reads: Sequence[Read], points: Sequence[Entry], study: Stu
     variants = list(_variants(rows, summary, varied, study.allow_missing))
     return Content(
         name=name,
-        rows=rows,
+        rows=table.written(rows),
         summary=summary,
         curves=curves,
         sections=[_section(each) for each in variants],
@@ -122,13 +121,13 @@ def _section(variant: Variant) -> Section:
         equivalence = f"No difference of {points} or more between cases at any depth (TOST): {p_value}."
     return Section(
         variant=variant,
-        sentences=sentences(judged),
-        findings=findings(judged),
+        sentences=answer.sentences(judged),
+        findings=answer.findings(judged),
         warnings=warnings(variant),
         comparison=comparison(variant),
-        tests=test_rows(judged),
+        tests=answer.test_rows(judged),
         equivalence=equivalence,
-        kept=kept_rows(variant),
+        kept=answer.kept_rows(judged, variant.tasks),
     )
 
 
@@ -137,10 +136,10 @@ def comparison(variant: Variant) -> list[Row]:
     lines = []
     for (task, case, depth), cell in variant.summary.groupby(["task", "case", "freeze_depth"], sort=False):
         arms = {bool(row["pretrained"]): row for _, row in cell.iterrows()}
-        kept = variant.verdict.kept_depth.get(str(task)) == depth
+        mark = answer.mark(variant.verdict, str(task), int(str(depth)))
         line = {"task": str(task), "case": str(case), "frozen": f"{depth}/{cell['n_blocks'].iloc[0]}"}
         if variant.summary["pretrained"].eq(True).any():
-            line["pretrained"] = _accuracy(arms.get(True)) + (" kept" if kept else "")
+            line["pretrained"] = _accuracy(arms.get(True)) + mark
         if variant.summary["pretrained"].eq(False).any():
             line["random"] = _accuracy(arms.get(False))
         if True in arms and False in arms:
@@ -159,77 +158,6 @@ def _accuracy(row: Any) -> str:
         return "missing"
     half = row["high"] - row["mean"]
     return f"{100 * row['mean']:.1f}" + (f" ± {100 * half:.1f}" if np.isfinite(half) else "")
-
-
-def sentences(judged: Decision) -> list[str]:
-    """Return the verdict in two sentences: which depths were kept, and what that says of the rule."""
-    kept = ", ".join(f"{depth} on {task}" for task, depth in judged.kept_depth.items())
-    points = f"{100 * judged.margin:g} point" + ("" if judged.margin == 0.01 else "s")
-    first = f"Deepest of the freezes tried whose mean test accuracy is within {points} of the best: {kept}."
-    return [
-        first if kept else "No depth can be compared.",
-        f"The rule of thumb: {judged.decision}; {judged.reason}.",
-    ]
-
-
-def findings(judged: Decision) -> list[str]:
-    """Return what the answer rests on, a line each: the effect, the regrets, what would decide it."""
-    lines = []
-    if judged.effect_blocks is not None and judged.effect_points is not None:
-        over = f" (95 % over {judged.interval_over})" if judged.interval_over else ""
-        lines.append(
-            f"Effect: {judged.effect_blocks:+.2g} blocks{_interval(judged.interval, '.2g')},"
-            f" {judged.effect_points:+.1f} accuracy points{_interval(judged.effect_points_interval, '.1f')}{over};"
-            f" {judged.n_tasks} tasks, {judged.n_seeds} seeds."
-        )
-    lost = [f"{way} {value:.1f}" for way, value in judged.mean_regret.items() if value is not None]
-    if lost:
-        lines.append(f"Accuracy points lost against the best depth, mean over tasks: {', '.join(lost)}.")
-    if judged.to_decide:
-        lines.append(f"What would decide: {judged.to_decide}.")
-    return lines
-
-
-def _interval(interval: Interval | None, style: str) -> str:
-    return f" [{interval[0]:+{style}}, {interval[1]:+{style}}]" if interval else ""
-
-
-def test_rows(judged: Decision) -> list[Row]:
-    """Return a row per test; p-values one-sided, in the rule's direction."""
-    rows = []
-    for each in judged.tests:
-        effect = ""
-        if each.effect is not None:
-            effect = f"{each.effect:+.2g} {each.effect_unit}{_interval(each.interval, '.2g')}"
-        rows.append(
-            {
-                "test": each.name,
-                "role": each.role,
-                "n": str(each.n),
-                "statistic": f"{each.statistic:.3g}",
-                "effect": effect,
-                "p": f"{each.p_value:.3f}",
-                "p reversed": f"{each.p_reversed:.3f}",
-                "p corrected": f"{each.corrected:.3f}",
-            }
-        )
-    return rows
-
-
-def kept_rows(variant: Variant) -> list[Row]:
-    """Return a row per task: its kept depth with interval, and the regret of each way to choose a depth."""
-    judged, lines = variant.verdict, []
-    for task, depth in judged.kept_depth.items():
-        each = variant.tasks[task]
-        low, high = judged.kept_interval.get(task, (None, None))
-        line = {"task": task, "case": each.case, "kept": f"{depth}/{each.n_blocks}"}
-        line |= {"95 % over seeds": "" if low is None else f"{low} to {high}"}
-        line |= {"classes": f"{each.n_classes}/{each.source_classes}"}
-        if any(other.similarity is not None for other in variant.tasks.values()):
-            line |= {"distance": "" if each.similarity is None else f"{each.similarity:.3g}"}
-        regret = judged.regret.get(task, {})
-        lines.append(line | {f"lost: {way}": "" if x is None else f"{x:.1f}" for way, x in regret.items()})
-    return lines
 
 
 def side_by_side(variants: Sequence[Variant]) -> list[Row]:
@@ -258,7 +186,7 @@ def warnings(variant: Variant) -> list[str]:
     whole = variant.summary
     lines = []
     if (whole["n"] == 1).any():
-        lines.append("One seed: no interval, and differences may be noise.")
+        lines.append("One seed: no interval, and differences may be luck.")
     arms = whole.pivot_table(index=["task", "freeze_depth"], columns="pretrained", values="mean", sort=False)
     if {True, False} <= set(arms.columns):
         worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]

@@ -64,7 +64,7 @@ def draw(variant: Variant) -> Figure:
 
 
 def _draw_task(axis: Axes, variant: Variant, task: str) -> None:
-    """Draw one task's curves, its kept depth and the level of chance."""
+    """Draw one task's curves, its good depths and the level of chance."""
     part = variant.summary[variant.summary["task"] == task]
     pretrained = part["pretrained"].astype(bool)
     blocks = part["n_blocks"].iloc[0]
@@ -74,10 +74,15 @@ def _draw_task(axis: Axes, variant: Variant, task: str) -> None:
         if arm["mean"].notna().any():
             half = np.nan_to_num((arm["high"] - arm["mean"]).to_numpy(float))
             axis.errorbar(arm["freeze_depth"], 100 * arm["mean"], yerr=100 * half, label=label, capsize=3, **style)
+    choice = variant.verdict.choices.get(task)
+    if choice and len(choice.good) > 1:
+        here = part[pretrained & part["freeze_depth"].isin(choice.good)]
+        ring: dict[str, Any] = {"mfc": "none", "mec": "#e6550d", "markersize": 14, "markeredgewidth": 1.5, "zorder": 4}
+        axis.plot(here["freeze_depth"], 100 * here["mean"], "o", label="good depths", **ring)
     if task in variant.verdict.kept_depth:
         here = part[pretrained & (part["freeze_depth"] == variant.verdict.kept_depth[task])]
         style = {"color": "black", "markersize": 15, "zorder": 5}
-        axis.plot(here["freeze_depth"], 100 * here["mean"], "*", label="kept depth", **style)
+        axis.plot(here["freeze_depth"], 100 * here["mean"], "*", label="depth to keep", **style)
     _title(axis, f"{task}\n({str(part['case'].iloc[0]).replace('_', ', ')})")
     _depth_axis(axis, sorted(part["freeze_depth"].unique()), int(blocks), str(blocks))
     axis.axhline(100 / part["n_classes"].iloc[0], color="black", linestyle=":", linewidth=1, label="chance")

@@ -16,7 +16,8 @@ from tabulate import tabulate
 from sweep import paths
 from sweep.config import StudyConfig
 from sweep.report import content, figures, table
-from sweep.report.content import Content, Row
+from sweep.report.answer import Row
+from sweep.report.content import Content
 
 # As entities, signs of Markdown and HTML have no effect wherever they stand; a backslash could itself be escaped.
 ENTITIES = str.maketrans(

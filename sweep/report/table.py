@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from sweep import paths
@@ -18,7 +20,7 @@ from sweep.plan.facts import Facts
 from sweep.report import record
 from sweep.report.record import Record
 from sweep.stats.tests import mean_interval
-from sweep.stats.types import TaskEvidence
+from sweep.stats.types import Floats, TaskEvidence
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
@@ -129,7 +131,12 @@ def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
     for column, prefix in (("distances", "distance_"), ("scores", "score_")):
         wide = pd.DataFrame(table.pop(column).tolist(), index=table.index)
         table = table.join(wide.add_prefix(prefix))
-    return table.drop(columns=["curves", "certificate", "test_correct"])
+    return table.drop(columns=["curves", "certificate"])
+
+
+def written(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as it goes to files: without what only intervals need."""
+    return table.drop(columns="test_correct")
 
 
 def _with_cases(table: pd.DataFrame) -> pd.DataFrame:
@@ -209,10 +216,10 @@ def missing(table: pd.DataFrame) -> list[str]:
 
 
 def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
-    """Return mean, standard deviation and 95 % interval of the test accuracy over seeds, per cell.
+    """Return mean, standard deviation over seeds and 95 % interval of the test accuracy, per cell.
 
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
-    n_missing, mean, std, low, high (accuracies in 0..1; Student's t over seeds, empty for n = 1), balanced_mean,
+    n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
     val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
     these), epochs_trained, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
     """
@@ -221,8 +228,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     rows = []
     for values, cell in table.groupby(keys, sort=False, dropna=False):
         chosen = cell[cell["selected"]]
-        accuracies = chosen["test_accuracy"].to_numpy(float)
-        mean, std, low, high = mean_interval(accuracies)
+        mean, std, low, high = mean_interval(_outcomes(chosen))
         rows.append(
             dict(zip(keys, values, strict=True))
             | {
@@ -253,6 +259,20 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     return frame.loc[sorting.sort_values(list(sorting.columns), kind="stable").index].reset_index(drop=True)
 
 
+def _outcomes(chosen: pd.DataFrame) -> Floats:
+    """Return (S, I), 1 where the network of a seed classifies a test image right; (S, 1), accuracies, if not known."""
+    bits = _bits(chosen)
+    return chosen["test_accuracy"].to_numpy(float)[:, None] if bits is None else bits.astype(float)
+
+
+def _bits(chosen: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
+    """Return (S, I): which images are classified right; None where they were not kept, or are not the same images."""
+    if chosen.empty or chosen["test_correct"].isna().any() or chosen["n_test"].min() != chosen["n_test"].max():
+        return None
+    count = int(chosen["n_test"].iloc[0])
+    return np.array([record.unpacked(each, count) for each in chosen["test_correct"]])
+
+
 def _mean(values: pd.Series) -> float:
     numbers = values.dropna().to_numpy(float)
     return float(numbers.mean()) if len(numbers) else float("nan")
@@ -281,9 +301,29 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
                 column.removeprefix("score_"): rows.groupby("freeze_depth")[column].mean().to_numpy(float)
                 for column in score_columns(rows)
             },
+            correct=_cube(rows, grid),
+            seconds=_seconds(rows),
             which=str(rows["which"].iloc[0]),
         )
     return found
+
+
+def _cube(rows: pd.DataFrame, grid: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
+    """Return (D, S, I) for the grid of depths and seeds, False where a seed has no result; None if it is not known."""
+    chosen = rows[rows["selected"]]
+    bits = _bits(chosen)
+    if bits is None:
+        return None
+    cube = np.zeros((*grid.shape, bits.shape[1]), bool)
+    places = (pd.Index(chosen["freeze_depth"]), pd.Index(chosen["seed"]))
+    cube[grid.index.get_indexer(places[0]), grid.columns.get_indexer(places[1])] = bits
+    return cube
+
+
+def _seconds(rows: pd.DataFrame) -> Floats | None:
+    """Return (D,): the training time of a chosen member at every depth, mean over seeds; None if one is not known."""
+    taken = rows["train_seconds"].where(rows["selected"]).astype(float).groupby(rows["freeze_depth"]).mean()
+    return np.asarray(taken, np.float64) if taken.gt(0).all() else None
 
 
 def _rates(rows: pd.DataFrame) -> tuple[float, ...]:

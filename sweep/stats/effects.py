@@ -1,18 +1,14 @@
 """How large the difference between the cases is, whether there is none, and what would decide where neither is sure."""
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from scipy import stats
 
 from sweep.stats import tests
-from sweep.stats.rule import by_unit, kept_depths
-from sweep.stats.types import ALPHA, MARGIN, POWER, Floats, Interval, TaskEvidence
-
-DRAWS = 2000  # of the bootstrap over seeds
+from sweep.stats.rule import by_unit
+from sweep.stats.types import ALPHA, MARGIN, POWER, Choice, Floats, Interval, TaskEvidence
 
 
 class Effect(NamedTuple):
@@ -23,25 +19,6 @@ class Effect(NamedTuple):
     interval: Interval | None = None
     effect_points_interval: Interval | None = None
     interval_over: str | None = None
-
-
-def kept_interval(task: TaskEvidence, margin: float = MARGIN) -> tuple[int, int] | None:
-    """Return the 95 % percentile interval of the kept depth over resampled seeds; its ends are depths that were tried.
-
-    None below three seeds: two have but three resamples. Of three it is a rough guide, and rather too narrow.
-    """
-    if task.n_seeds < 3:
-        return None
-    curves = task.accuracy @ _weights(task.n_seeds)  # (D, DRAWS)
-    kept = kept_depths(task.depths, curves, margin)
-    low, high = np.quantile(kept, [0.025, 0.975], method="inverted_cdf")
-    return int(low), int(high)
-
-
-@functools.cache
-def _weights(n: int) -> Floats:
-    """Return (n, DRAWS): in which share each of n seeds is in each draw."""
-    return np.random.default_rng([0, n]).multinomial(n, [1 / n] * n, size=DRAWS).T / n
 
 
 def effect(tasks: Mapping[str, TaskEvidence], kept: Mapping[str, int], cases: Sequence[str]) -> Effect:
@@ -64,11 +41,13 @@ def effect(tasks: Mapping[str, TaskEvidence], kept: Mapping[str, int], cases: Se
     if half is None:
         return found
     interval = found.effect_points - half, found.effect_points + half
-    return found._replace(effect_points_interval=interval, interval_over="seeds")
+    images = all(each.correct is not None for each in tasks.values() if each.case in ends)
+    over = "seeds and test images" if images else "seeds"
+    return found._replace(effect_points_interval=interval, interval_over=over)
 
 
 def _half_over_seeds(tasks: Mapping[str, TaskEvidence], ends: Sequence[str]) -> float | None:
-    """Return half the 95 % interval, over seeds, of the gain of one case's tasks less that of the other's.
+    """Return half the 95 % interval, over seeds and known images, of the gain of one case's tasks less the other's.
 
     Every task's seeds have a spread of their own (Satterthwaite 1946; with one task in each case, Welch's). None where
     a task has one seed, or none has a spread.
@@ -76,16 +55,20 @@ def _half_over_seeds(tasks: Mapping[str, TaskEvidence], ends: Sequence[str]) -> 
     compared = {task: each for task, each in tasks.items() if each.case in ends}
     if min(each.n_seeds for each in compared.values()) < 2:
         return None
-    parts = []  # of every task: its part of the variance, and the degrees of freedom
+    parts = []
     for task, each in compared.items():
         weight = float(by_unit(tasks, {other: float(other == task) for other in tasks}, each.case).mean())
-        gain = 100 * (each.accuracy[-1] - each.accuracy[0])  # (S,)
-        parts.append((weight**2 * float(gain.var(ddof=1)) / each.n_seeds, each.n_seeds - 1))
-    variance = sum(part for part, _ in parts)
-    if variance < 1e-20:
-        return None
-    freedom = variance**2 / sum(part**2 / free for part, free in parts)
-    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+        gain = _ends(each)
+        parts.append([each._replace(variance=weight**2 * each.variance) for each in tests.parts_of_mean(100 * gain)])
+    half = math.hypot(*(tests.half_interval(kind) for kind in zip(*parts, strict=True)))
+    return half if half > 1e-10 else None
+
+
+def _ends(task: TaskEvidence) -> Floats:
+    """Return what the deepest depth gains over the shallowest, (S, I) by seed and image where these are known."""
+    outcomes = task.accuracy[:, :, None] if task.correct is None else task.correct
+    gain: Floats = outcomes[-1].astype(float) - outcomes[0]
+    return gain
 
 
 def gains(tasks: Mapping[str, TaskEvidence], index: int) -> dict[str, float]:
@@ -110,21 +93,21 @@ def equivalence(tasks: Mapping[str, TaskEvidence], cases: Sequence[str], margin:
     return max(p_values)
 
 
-def to_decide(n: int, z: float, primaries: int, intervals: Mapping[str, tuple[int, int]]) -> tuple[str, int | None]:
+def to_decide(n: int, z: float, primaries: int, choices: Mapping[str, Choice]) -> tuple[str, int | None]:
     """Return in words how many more tasks than these n would decide with POWER, and that number where it is below 1000.
 
     z: how clear the order was seen.
     primaries: the tests that its p-value is corrected for, itself among them.
-    intervals: of the kept depths.
+    choices: which depths are good, where that is known.
 
     Normal approximation: the order's z grows with the square root of the number of tasks, and has to reach
     z(1 - ALPHA / primaries) + z(POWER) (Noether 1987; the first step of Holm's correction). An estimate from one
     sweep, as uncertain as its effect.
     """
-    wide = sum(low < high for low, high in intervals.values())
-    sharper = f"; more seeds would sharpen {wide} of {len(intervals)} kept depths" if wide else ""
-    if not intervals:
-        sharper = "; with fewer than three seeds, how sure the kept depths are is not known"
+    unsure = sum(len(choice.good) > 1 for choice in choices.values())
+    sharper = f"; more seeds would tell good depths apart on {unsure} of {len(choices)} tasks" if unsure else ""
+    if not choices:
+        sharper = "; with one seed, how sure the kept depths are is not known"
     need = float(stats.norm.isf(ALPHA / primaries) + stats.norm.ppf(POWER))
     if abs(z) < need * math.sqrt(n / 1000):
         return "the order seen is so weak that over 1000 tasks would be needed" + sharper, None

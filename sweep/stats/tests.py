@@ -35,23 +35,58 @@ class Trend(NamedTuple):
     z: float
 
 
+class Part(NamedTuple):
+    """A part of the variance of a mean, and its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+def parts_of_mean(values: Floats) -> tuple[Part, Part]:
+    """Return the two parts of the variance of the mean of values (S, I): the rows' own, and all the rest.
+
+    Rows and columns are crossed random effects, here seeds and test images (two-way analysis of variance without
+    repeats). The rest, what columns add and what a row and a column have together, is known well where columns are
+    many: so it bounds the interval also where a few rows happen to have the same mean. One column is all the rows'.
+    Two rows or more.
+    """
+    n_rows, n_columns = values.shape
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    of_rows = float(rows.var(ddof=1)) / n_rows
+    if n_columns == 1:
+        return Part(of_rows, n_rows - 1), Part(0.0, 1)
+    residual = values - rows[:, None] - columns + values.mean()
+    together = float((residual**2).sum()) / ((n_rows - 1) * (n_columns - 1) * n_rows * n_columns)
+    of_columns = float(columns.var(ddof=1)) / n_columns
+    return Part(max(0.0, of_rows - together), n_rows - 1), Part(max(of_columns, together), n_columns - 1)
+
+
+def half_interval(parts: Sequence[Part], level: float = 0.95) -> float:
+    """Return half of Student's t interval around a mean whose variance has these parts, of one kind.
+
+    The degrees of freedom of the sum are Satterthwaite's (1946). Halves of two kinds, such as rows and columns, add in
+    squares: few rows keep their wide interval, whatever the columns are (Howe 1974).
+    """
+    variance = sum(part.variance for part in parts)
+    if variance <= 0:
+        return 0.0
+    freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)
+    return float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
+
+
 def mean_interval(values: Floats, level: float = 0.95) -> tuple[float, float, float, float]:
-    """Return (mean, sample standard deviation, low, high); Student's t interval of the mean.
+    """Return (mean, sample standard deviation over rows, low, high) of values (S, I): seeds, and test images if known.
 
-    What one value cannot tell is NaN.
+    What one row cannot tell is NaN: the luck of one seed is not known.
 
-    >>> [round(x, 3) for x in mean_interval(np.array([1.0, 2.0, 3.0]))]
+    >>> [round(x, 3) for x in mean_interval(np.array([[1.0], [2.0], [3.0]]))]
     [2.0, 1.0, -0.484, 4.484]
     """
-    n = len(values)
     nan = float("nan")
-    if n == 0:
-        return nan, nan, nan, nan
-    mean = float(np.mean(values))
-    if n == 1:
-        return mean, nan, nan, nan
-    std = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else nan, nan, nan, nan
+    mean, std = float(values.mean()), float(values.mean(axis=1).std(ddof=1))
+    half = math.hypot(*(half_interval([part], level) for part in parts_of_mean(values)))
     return mean, std, mean - half, mean + half
 
 

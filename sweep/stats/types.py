@@ -27,6 +27,8 @@ class TaskEvidence:
     similarity: position on a near-far scale, smaller = more similar.
     rates: the learning rates tried at each depth.
     scores: name to (D,), a transferability score of each depth, higher = better.
+    correct: (D, S, I), which test images are classified right; None if that is not known.
+    seconds: (D,), what training took, mean over seeds.
     which: the blocks that freeze_depth freezes, as freeze.which says it.
     """
 
@@ -40,6 +42,8 @@ class TaskEvidence:
     n_blocks: int | None = None
     rates: tuple[tuple[float, ...], ...] | None = None
     scores: Mapping[str, Floats] | None = None
+    correct: npt.NDArray[np.bool_] | None = None
+    seconds: Floats | None = None
     which: str = "prefix"
 
     @property
@@ -78,6 +82,31 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which depths of one task are good, that is lose at most the margin against the best one, and how sure that is.
+
+    Lists are over the depths that were tried; gains and losses are in accuracy points. See depths.py for the model.
+
+    good: those that cannot be told from a good one at 95 %.
+    deepest_good: the probability of each being the deepest good one.
+    expected_loss: against the best depth, whichever that is.
+    gain: 95 % interval of what each depth gains over the shallowest.
+    cost: of training, against the depth that took longest; None if it is not known.
+    margin_share: the margin as a share of what the best depth has above chance; None if it has nothing above it.
+    over: what varied: seeds and test images, or seeds alone.
+    """
+
+    depths: list[int]
+    good: list[int]
+    deepest_good: list[float]
+    expected_loss: list[float]
+    gain: list[Interval]
+    cost: list[float] | None
+    margin_share: float | None
+    over: str
+
+
+@dataclass(frozen=True)
 class Test:
     """One test of the rule.
 
@@ -108,7 +137,9 @@ class Decision:
     decision: supported, contradicted, equivalent (the cases differ by less than the margin at every depth) or
     inconclusive; descriptive (too few tasks for any test to reject at 5 %); incomplete (points are missing, so no
     answer); untested (the sweep cannot speak to the rule: one case, one depth, unequal learning rates, not a prefix).
-    kept_interval: 95 % percentile bootstrap over three seeds or more.
+    kept_depth: the deepest depth whose mean is within the margin of the best. It is also what expected loss and cost
+    recommend: of the depths whose expected loss is within the margin of the least, the cheapest.
+    choices: by task, which depths are good; of tasks with several depths, where it is known how sure their means are.
     effect_blocks: mean kept depth of the case that the rule keeps most of, less that of the case it keeps fewest of.
     effect_points: what freezing the deepest instead of the shallowest depth gains in accuracy points on the first of
     those cases, less what it gains on the second.
@@ -122,12 +153,12 @@ class Decision:
     decision: str
     reason: str
     kept_depth: dict[str, int] = field(default_factory=dict)
-    kept_interval: dict[str, tuple[int, int]] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
     effect_blocks: float | None = None
     interval: Interval | None = None
     effect_points: float | None = None
     effect_points_interval: Interval | None = None
-    interval_over: str | None = None  # seeds, or tasks and seeds
+    interval_over: str | None = None  # seeds, seeds and test images, or tasks and seeds
     p_value: float | None = None
     p_value_reversed: float | None = None
     p_equivalence: float | None = None

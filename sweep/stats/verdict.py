@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sweep.stats import effects, tests
+from sweep.stats import depths, effects, tests
 from sweep.stats.hypotheses import Tested, all_tests
 from sweep.stats.regret import mean_regrets, regrets
 from sweep.stats.rule import by_unit, kept_depth
@@ -28,14 +28,14 @@ def decide(evidence: Evidence) -> Decision:
     if other:
         return Decision("untested", f"the rule is about the first blocks, and this sweep froze others ({other})")
     whole = _whole(evidence)
-    intervals = {task: effects.kept_interval(each, evidence.margin) for task, each in whole.items()}
+    choices = {task: depths.choose(each, evidence.margin) for task, each in whole.items()}
     known = {task: each for task, each in evidence.tasks.items() if each.case in CASES and len(each.depths) > 1}
     tasks = {task: whole[task] for task in known if task in whole}
     seen = Decision(
         "untested",
         "",
         kept_depth={task: kept_depth(each.depths, each.curve, evidence.margin) for task, each in whole.items()},
-        kept_interval={task: found for task, found in intervals.items() if found},
+        choices={task: found for task, found in choices.items() if found},
         n_tasks=len(known),
         n_seeds=_seeds(known),
         margin=evidence.margin,
@@ -62,7 +62,9 @@ def _whole(evidence: Evidence) -> dict[str, TaskEvidence]:
     tasks = dict(evidence.tasks)
     if evidence.allow_missing:
         for task, each in tasks.items():
-            tasks[task] = replace(each, accuracy=each.accuracy[:, np.isfinite(each.accuracy).all(axis=0)])
+            seeds = np.isfinite(each.accuracy).all(axis=0)
+            correct = None if each.correct is None else each.correct[:, seeds]
+            tasks[task] = replace(each, accuracy=each.accuracy[:, seeds], correct=correct)
     return {task: each for task, each in tasks.items() if each.complete}
 
 
@@ -147,7 +149,7 @@ def _conclude(seen: Decision, order: str, tested: Tested, n_cases: int) -> Decis
         differ = f"at every depth the cases differ by less than {100 * seen.margin:g} accuracy points"
         return replace(seen, decision="equivalent", reason=f"{order}; {differ} (TOST, {_p(seen.p_equivalence)})")
     primaries = sum(each.role == "primary" for each in tested.tests)
-    words, more = effects.to_decide(seen.n_tasks, tested.tests[0].z, primaries, seen.kept_interval)
+    words, more = effects.to_decide(seen.n_tasks, tested.tests[0].z, primaries, seen.choices)
     reason = f"{order}; {_p(tested.p_value)}"
     return replace(seen, decision="inconclusive", reason=reason, to_decide=words, more_tasks=more)
 
