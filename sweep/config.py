@@ -147,6 +147,7 @@ class SourceConfig:
     data: DataConfig = field(default_factory=lambda: DataConfig("glyphs_latin"))
     epochs: int = 5
     batch_size: int = 128  # images
+    seed: int = 0  # of its first weights and the order of its images
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig("adamw", 0.002, weight_decay=0.05))
     # imagenet only: torchvision's name of the weights
     weights: str = "DEFAULT"

@@ -43,20 +43,23 @@ class Scenario:
     seeds: int = 3
     holes: float = 0.0  # share of cells without a result
     similarity: bool = False  # measured on every task: a second primary test
+    crossed: float | None = None  # SD in blocks of what a target adds to its peak under every source; None: no targets
 
     def table(self, rng: np.random.Generator) -> dict[str, TaskEvidence]:
         """Draw one table."""
         tasks = {}
+        of_target = (self.crossed or 0) * rng.standard_normal(self.each)
         for index, case in enumerate(CASES):
             for number in range(self.each):
-                peak = 2.5 + self.shift * (index - 1) + self.task_noise * rng.standard_normal()
+                peak = 2.5 + self.shift * (index - 1) + self.task_noise * rng.standard_normal() + of_target[number]
                 curve = 70 - self.slope * np.abs(DEPTHS - np.clip(peak, 0, 5))
                 curve += self.task_noise / 4 * rng.standard_normal(6) * bool(self.slope)
                 noise = rng.standard_normal((6, self.seeds)) + rng.standard_normal((1, self.seeds))
                 accuracy = (curve[:, None] + self.seed_noise / np.sqrt(2) * noise) / 100
                 accuracy[rng.random(accuracy.shape) < self.holes] = np.nan
                 similar = float(rng.standard_normal() - index) if self.similarity else None
-                tasks[f"{case} {number}"] = TaskEvidence(case, DEPTHS, accuracy, n_blocks=5, similarity=similar)
+                group = None if self.crossed is None else str(number)
+                tasks[f"{case} {number}"] = TaskEvidence(case, DEPTHS, accuracy, group, similar, n_blocks=5)
         return tasks
 
     def judge(self, count: int, seed: int, allow_missing: bool = False) -> Counter[str]:
@@ -78,6 +81,13 @@ RULED = tuple(Scenario(f"the rule, {shift:g} blocks per case", shift=shift) for 
 REVERSED = Scenario("the rule reversed, 1.5 blocks per case", shift=-1.5)
 FLAT = Scenario("flat curves", slope=0.0, seed_noise=0.5)
 SINGLE = Scenario("one task per case, following the rule", shift=1.5, each=1)
+CROSSED = tuple(
+    Scenario(
+        f"10 targets under 3 sources, {shift:g} blocks per case",
+        shift, task_noise=1.26, each=10, similarity=True, crossed=1.0,
+    )
+    for shift in (0.0, 0.5, 1.0)
+)  # fmt: skip
 HOLED = Scenario("no order, 2 % of the cells missing (NaN)", holes=0.02)
 
 
@@ -245,7 +255,7 @@ def document(count: int, fewer: int) -> str:
     ]
     lines += [row(each.name, each.judge(count, 1)) for each in NULLS]
     lines += [row(each.name, each.judge(fewer, 2), f"{100 * computed_power(each):.1f}") for each in RULED]
-    lines += [row(each.name, each.judge(fewer, 3)) for each in (REVERSED, FLAT, SINGLE, HOLED)]
+    lines += [row(each.name, each.judge(fewer, 3)) for each in (REVERSED, FLAT, SINGLE, *CROSSED, HOLED)]
     lines += [row(HOLED.name + ", allow_missing", HOLED.judge(count, 3, allow_missing=True))]
     covered = 100 * coverage(RULED[2], fewer, 4)
     sets = ["| simulated | " + " | ".join(COVERED.values()) + " |", "|" + "---|" * (len(COVERED) + 1)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sweep.config import DataConfig
-from sweep.data import glyphs, registry
+from sweep.data import glyphs, patterns, registry
 
 
 def test_same_image_every_time_and_longer_split_begins_with_shorter() -> None:
@@ -37,10 +37,12 @@ def test_every_face_draws_every_character_differently() -> None:
 
 
 def test_grating_varies_along_its_orientation() -> None:
-    images, labels = glyphs.gratings(20, "train")
+    dataset = registry.open(DataConfig("textures"))
+    assert isinstance(dataset, glyphs.Embedded)
+    images, labels = dataset.make("train")
     grey = images.mean(axis=1)  # (N, 32, 32)
     across = np.abs(np.diff(grey, axis=2)).mean((1, 2))
     along = np.abs(np.diff(grey, axis=1)).mean((1, 2))
     upright = labels < 2  # 0 degrees, both frequencies: it varies across the width
     assert np.all(across[upright] > along[upright])
-    assert len(glyphs.grating_names()) == labels.max() + 1
+    assert len(patterns.grating_names()) == labels.max() + 1

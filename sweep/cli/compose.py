@@ -196,10 +196,21 @@ def varied(made: Sequence[Point]) -> list[dict[str, str]]:
         for key, value in values.items():
             seen.setdefault((point.facts.task, key), set()).add(value)
     keys = sorted({key for (_, key), values in seen.items() if len(values) > 1})
+    if "source.seed" in keys and _of_seed(made):
+        keys.remove("source.seed")
     if "source" in keys:  # a source's name says what its settings are, unless two sources share it
         told = {key: len({(values["source"], values[key]) for values in flat}) for key in keys}
         keys = [key for key in keys if not key.startswith("source.") or told[key] > told["source"]]
     return [{key: values[key] for key in keys} for values in flat]
+
+
+def _of_seed(made: Sequence[Point]) -> bool:
+    """Return whether every seed of a task has a source of its own: then that is part of the seed's luck."""
+    sources: dict[tuple[str, int], set[int]] = {}
+    for point in made:
+        for seed in point.config.seed_list:
+            sources.setdefault((point.facts.task, seed), set()).add(point.config.source.seed)
+    return all(len(each) == 1 for each in sources.values())
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

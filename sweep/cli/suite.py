@@ -58,8 +58,39 @@ REAL: dict[str, dict[str, Any]] = {
 }
 
 
+# Every target under a similar source of more classes, a similar one of fewer, and one that is not similar, so that
+# neither similarity nor class count goes with the target. Sources have about as many images each; targets share none.
+_OF_LETTERS = {"more": "glyphs_latin", "fewer": "latin_few", "far": "gratings_many"}
+_OF_PATTERNS = {"more": "gratings_many", "fewer": "gratings_few", "far": "glyphs_latin"}
+_TARGETS = {
+    **dict.fromkeys(("numerals", "greek", "cyrillic", "lowercase", "symbols"), _OF_LETTERS),
+    **dict.fromkeys(("plaids", "rings", "lattices", "checks", "noise"), _OF_PATTERNS),
+}
+_CASES = {"more": "similar_fewer", "fewer": "similar_more", "far": "dissimilar"}  # the source's classes to the task's
+CROSSED: dict[str, dict[str, Any]] = {
+    f"{target}_{place}": {
+        "data": {
+            "name": target,
+            "label": f"{target}@{source}",
+            "per_class": 20,
+            "matched_group": target,
+            "case": _CASES[place],
+        },
+        "source": {"name": "pretrain", "data": {"name": source}},
+    }
+    for target, sources in _TARGETS.items()
+    for place, source in sources.items()
+}
+
+# One seed for the source and for what is trained from it, so that sources vary as seeds do.
+REPLICATES = {f"r{number}": {"seeds": [number], "source": {"seed": number}} for number in range(10)}
+
+
 def register() -> None:
     """Make the tasks known to Hydra; a task's label is its name here."""
+    for group, options in (("crossed", CROSSED), ("replicate", REPLICATES)):
+        for name, settings in options.items():
+            ConfigStore.instance().store(name, settings, group=group, package="_global_")
     for group, tasks in (("data/suite", SUITE), ("data/real", REAL)):
         for name, settings in tasks.items():
             ConfigStore.instance().store(name, {**settings, "label": name}, group=group, package="data")

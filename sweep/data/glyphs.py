@@ -1,6 +1,6 @@
-"""The embedded data sets: characters from the fonts that matplotlib ships, and gratings. No file, no network.
+"""Embedded data sets of characters, from the fonts that matplotlib ships. No file, no network.
 
-Every image is a function of (alphabet or gratings, split, class, number) alone, so a task is the same on every machine
+Every image is a function of (character, split, number) alone, so a task is the same on every machine
 with the same library versions, and a longer split begins with the images of a shorter one.
 """
 
@@ -27,8 +27,6 @@ LATIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIGITS = "0123456789"
 # No letter that looks like a Latin capital, or like another of these.
 GREEK_CYRILLIC = "ΓΔΘΛΞΠΣΦΨΩαβγδεζηλμξσωБДЖЗИЙЦЧШЩЪЫЭЮЯЉЊЂ"
-ORIENTATIONS = 5
-FREQUENCIES = (3.0, 5.0)  # cycles per image
 
 # The 16 text faces of matplotlib that have all of these characters.
 FACES = (
@@ -37,6 +35,10 @@ FACES = (
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
 )
+# For the crossed study: no letter that looks like one of LATIN or of another alphabet.
+LATIN_FEW = LATIN[:5]
+LOWERCASE = "abdefghijklmnqrt"
+SYMBOLS = "!?&@#%+=<*/$§¶€£"
 STENCIL = 96  # pixels; characters are drawn once at this size, then warped
 
 
@@ -75,51 +77,17 @@ class Characters(Embedded):
         return characters(self.alphabet, self.per_class[split], split)
 
 
-class Gratings(Embedded):
-    """Gratings, 50 of each class to train and validate on, and 50 to test on."""
-
-    def classes(self) -> tuple[str, ...]:
-        return grating_names()
-
-    def fingerprint(self) -> int:
-        return VERSION
-
-    def similar(self, source: str) -> bool | None:
-        return False if source == "glyphs_latin" else None
-
-    def make(self, split: str) -> tuple[Images, Labels]:
-        return gratings(50, split)
-
-
 def characters(alphabet: str, per_class: int, split: str) -> tuple[Images, Labels]:
     """Return images of every character, and their labels.
 
     images: (len(alphabet) * per_class, 3, 32, 32) uint8; classes in alphabet order, one after another.
     Face, colours (contrast at least 0.4 of full range), rotation (+-15 degrees), size, shear, place and noise vary.
     """
-    return _draw(_character, [ord(char) for char in alphabet], per_class, split)
+    return draw(_character, [ord(char) for char in alphabet], per_class, split)
 
 
-def gratings(per_class: int, split: str) -> tuple[Images, Labels]:
-    """Return sinusoidal gratings of 5 orientations x 2 frequencies, and their labels.
-
-    images: (10 * per_class, 3, 32, 32) uint8. Phase, colours, contrast and noise vary; orientation by +-12 degrees
-    and frequency by +-15 %, so neighbouring classes nearly touch.
-    """
-    return _draw(_grating, range(ORIENTATIONS * len(FREQUENCIES)), per_class, split)
-
-
-def grating_names() -> tuple[str, ...]:
-    """Return the classes of gratings(), in label order."""
-    return tuple(
-        f"{180 * turn // ORIENTATIONS}deg_{frequency:g}cycles"
-        for turn in range(ORIENTATIONS)
-        for frequency in FREQUENCIES
-    )
-
-
-def _draw(
-    draw: Callable[[int, np.random.Generator], Images],
+def draw(
+    one: Callable[[int, np.random.Generator], Images],
     kinds: Iterable[int],
     per_class: int,
     split: str,
@@ -128,7 +96,7 @@ def _draw(
     images, labels = [], []
     for (label, kind), number in product(enumerate(kinds), range(per_class)):
         interrupt.check()
-        images.append(draw(kind, np.random.default_rng([VERSION, kind, number, *split.encode()])))
+        images.append(one(kind, np.random.default_rng([VERSION, kind, number, *split.encode()])))
         labels.append(label)
     return np.stack(images), np.array(labels, dtype=np.int64)
 
@@ -146,31 +114,21 @@ def _character(code: int, rng: np.random.Generator) -> Images:
     coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
     mask = stencil.transform((SIZE, SIZE), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     alpha = np.asarray(mask, dtype=np.float64) / 255  # (32, 32)
-    paper, ink = _colours(rng)
+    paper, ink = colours(rng)
     image = paper[:, None, None] * (1 - alpha) + ink[:, None, None] * alpha  # (3, 32, 32)
-    return _quantise(image + rng.normal(0, 0.04, image.shape))
+    return quantise(image + rng.normal(0, 0.04, image.shape))
 
 
-def _grating(kind: int, rng: np.random.Generator) -> Images:
-    turn, pick = divmod(kind, len(FREQUENCIES))
-    angle = np.pi * turn / ORIENTATIONS + np.deg2rad(rng.uniform(-12, 12))
-    frequency = FREQUENCIES[pick] * rng.uniform(0.85, 1.15)
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE  # (32, 32) each
-    wave = np.sin(2 * np.pi * (frequency * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform()))
-    alpha = 0.5 + 0.5 * rng.uniform(0.4, 1) * wave
-    low, high = _colours(rng)
-    image = low[:, None, None] * (1 - alpha) + high[:, None, None] * alpha
-    return _quantise(image + rng.normal(0, 0.15, image.shape))
-
-
-def _colours(rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def colours(rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return two colours (3,) in 0..1 that differ in brightness by 0.4 at least."""
     while True:
         first, second = rng.uniform(0, 1, size=(2, 3))
         if abs((first - second) @ (0.299, 0.587, 0.114)) >= 0.4:  # luma, ITU-R BT.601
             return first, second
 
 
-def _quantise(image: npt.NDArray[np.float64]) -> Images:
+def quantise(image: npt.NDArray[np.float64]) -> Images:
+    """Return an image in 0..1, or beyond, as uint8."""
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 

@@ -4,11 +4,12 @@ import functools
 from collections.abc import Callable
 
 from sweep.config import DataConfig
-from sweep.data import glyphs
+from sweep.data import glyphs, patterns
 from sweep.data.folder import ImageFolder
-from sweep.data.glyphs import Characters, Gratings
+from sweep.data.glyphs import Characters
 from sweep.data.handwriting import Handwriting
 from sweep.data.parquet import Parquet
+from sweep.data.patterns import Patterns
 from sweep.data.torchvision import DOWNLOADS, Downloaded
 from sweep.data.types import Dataset
 from sweep.errors import unknown
@@ -19,7 +20,32 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "glyphs_digits": functools.partial(Characters, alphabet=glyphs.DIGITS, train=50, test=50),
     "glyphs_greek_cyrillic": functools.partial(Characters, alphabet=glyphs.GREEK_CYRILLIC, train=25, test=20),
     "glyphs_mixed": functools.partial(Characters, alphabet=glyphs.DIGITS + glyphs.GREEK_CYRILLIC, train=25, test=20),
-    "textures": Gratings,
+    "textures": functools.partial(
+        Patterns, wave=patterns.grating, names=patterns.grating_names(), train=50, test=50, near=False
+    ),
+    # Of the crossed study: sources of as many images each, and targets of about 5,000 test images.
+    "latin_few": functools.partial(Characters, alphabet=glyphs.LATIN_FEW, train=1300, test=40),
+    "gratings_many": functools.partial(
+        Patterns, wave=patterns.fine_grating, names=patterns.FINE_NAMES, train=270, test=40
+    ),
+    "gratings_few": functools.partial(
+        Patterns, wave=patterns.coarse_grating, names=patterns.COARSE_NAMES, train=1625, test=40
+    ),
+    "numerals": functools.partial(Characters, alphabet=glyphs.DIGITS, train=50, test=500),
+    "greek": functools.partial(Characters, alphabet=glyphs.GREEK_CYRILLIC[:22], train=50, test=230),
+    "cyrillic": functools.partial(Characters, alphabet=glyphs.GREEK_CYRILLIC[22:], train=50, test=280),
+    "lowercase": functools.partial(Characters, alphabet=glyphs.LOWERCASE, train=50, test=310),
+    "symbols": functools.partial(Characters, alphabet=glyphs.SYMBOLS, train=50, test=310),
+    **{
+        name: functools.partial(Patterns, wave=wave, names=names, train=50, test=550)
+        for name, wave, names in (
+            ("plaids", patterns.plaid, patterns.PLAID_NAMES),
+            ("rings", patterns.ring, patterns.RING_NAMES),
+            ("lattices", patterns.lattice, patterns.LATTICE_NAMES),
+            ("checks", patterns.check, patterns.CHECK_NAMES),
+            ("noise", patterns.noise, patterns.NOISE_NAMES),
+        )
+    },
     "digits": Handwriting,
     **{name: functools.partial(Downloaded, download=download) for name, download in DOWNLOADS.items()},
     "parquet": Parquet,

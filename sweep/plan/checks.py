@@ -27,6 +27,7 @@ def check(config: Config) -> None:
     if config.source.name == "pretrain":
         _check_data("source.data", config.source.data)
         _check_optimizer("source.optimizer", config.source.optimizer)
+        _at_least("source.seed", config.source.seed, 0)
     if config.data.val_fraction == 0 and len(config.lr_list) > 1:
         raise UserError(
             f"data.val_fraction=0: without validation images no learning rate can be chosen of {config.lr_list}; "

@@ -96,13 +96,14 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
         given = f"source.epochs={config.epochs}, batch_size={config.batch_size}, optimizer.lr={rate}"
         raise UserError(f"{given}: use at least one epoch, two images per batch, and one number as lr")
     data.check(config.data)
+    seed = [config.seed] if config.seed else []  # the first sources had none
     key = digest(
         {
             "format": FORMAT,
             "model": model,
             "images": data.fingerprint(config.data),
             "data": {name: value for name, value in asdict(config.data).items() if name not in LOOSE},
-            "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer))],
+            "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer)), *seed],
         }
     )
     n_classes, size = len(data.classes(config.data)), config.data.image_size or glyphs.SIZE

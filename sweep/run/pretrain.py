@@ -63,12 +63,12 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
     """Train on the data's training images alone; its test images stay unseen."""
     start = time.perf_counter()
     config, model, size = source.config, source.model, source.image_size
-    state = build.random_state(model, size, seed=0)
-    network = build.build(model, state, len(task.classes), size, head_seed=0)
+    state = build.random_state(model, size, seed=config.seed)
+    network = build.build(model, state, len(task.classes), size, head_seed=config.seed)
     build.quicken(network, model, size)
     blocks, head = build.blocks(network, model, Unit.stage)
     whole = Network(Normalize(source.mean, source.std), blocks, head, 0, BatchNorm.frozen).to(device)
-    chosen = task.fit.take(data.draw(config.data, task, 0).train)
+    chosen = task.fit.take(data.draw(config.data, task, config.seed).train)
 
     def examples(split: Split) -> Examples:
         return place(torch.from_numpy(split.pool), split.rows, split.labels, device)
@@ -81,7 +81,7 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
             bar.update()
 
         splits = Splits(examples(chosen), examples(task.val))
-        curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=0, on_epoch=advance)
+        curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=config.seed, on_epoch=advance)
     if curves.diverged:
         raise UserError(f"source={source.task}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
     accuracy, least = curves.val_accuracy[-1], LEAST_ACCURACY.get(source.task, 0.0)
