@@ -1,41 +1,21 @@
-"""The tasks of the studies of the rule, as one table; Hydra knows them as data=suite/NAME and data=real/NAME."""
+"""The tasks of the studies, as tables; Hydra knows them as data=suite/NAME, data=real/NAME and crossed=NAME."""
 
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-# Classes by number: of glyphs_greek_cyrillic, and of glyphs_mixed (ten digits, then the same letters).
-_GREEK, _CYRILLIC = list(range(22)), list(range(22, 40))
-_MIXED_GREEK, _MIXED_CYRILLIC = [10 + number for number in _GREEK], [10 + number for number in _CYRILLIC]
-_TEN = list(range(10))
-_PERMUTED = {"transform": "permute", "case": "dissimilar"}
-
 # What data=embedded stands for with -m: one task per case of the rule.
 EMBEDDED = ("glyphs_digits", "glyphs_greek_cyrillic", "textures")
 
-# Script, class count, images and style vary apart from each other. A number at the end counts classes, n220
-# training images. Tasks of one matched group are the same images under coarse and fine labels.
+# Of the embedded studies of single questions.
 SUITE: dict[str, dict[str, Any]] = {
-    "digits_10": {"name": "glyphs_digits", "per_class": 20},
-    "greek_11": {"name": "glyphs_greek_cyrillic", "classes": _GREEK[:11], "per_class": 20},
-    "greek_22": {"name": "glyphs_greek_cyrillic", "classes": _GREEK, "per_class": 20},
-    "greek_22_n220": {"name": "glyphs_greek_cyrillic", "classes": _GREEK, "per_class": 10},
-    "cyrillic_9": {"name": "glyphs_greek_cyrillic", "classes": _CYRILLIC[:9], "per_class": 20},
-    "cyrillic_18": {"name": "glyphs_greek_cyrillic", "classes": _CYRILLIC, "per_class": 10},
-    "coarse_20": {"name": "glyphs_greek_cyrillic", "groups": 20, "per_class": 20, "matched_group": "letters"},
-    "letters_40": {"name": "glyphs_greek_cyrillic", "per_class": 10, "matched_group": "letters"},
-    "letters_40_n200": {"name": "glyphs_greek_cyrillic", "per_class": 5},
-    "letters_30": {"name": "glyphs_greek_cyrillic", "classes": list(range(5, 35)), "per_class": 10},
-    "digits_greek_32": {"name": "glyphs_mixed", "classes": [*_TEN, *_MIXED_GREEK], "per_class": 10},
-    "digits_cyrillic_28": {"name": "glyphs_mixed", "classes": [*_TEN, *_MIXED_CYRILLIC], "per_class": 10},
-    "mixed_50": {"name": "glyphs_mixed", "per_class": 10},
-    "gratings_10": {"name": "textures", "per_class": 20, "matched_group": "gratings"},
-    "gratings_5": {"name": "textures", "groups": 5, "per_class": 40, "matched_group": "gratings"},
-    "permuted_digits_10": _PERMUTED | {"name": "glyphs_digits", "per_class": 20},
-    "permuted_greek_22": _PERMUTED | {"name": "glyphs_greek_cyrillic", "classes": _GREEK, "per_class": 10},
-    "permuted_letters_40": _PERMUTED | {"name": "glyphs_greek_cyrillic", "per_class": 10},
-    "handwriting_10": {"name": "digits", "per_class": 20},
-    "blurred_greek_22": {"name": "glyphs_greek_cyrillic", "classes": _GREEK, "transform": "blur", "per_class": 10},
+    "greek_11": {"name": "glyphs_greek_cyrillic", "classes": list(range(11)), "per_class": 20},
+    "blurred_greek_22": {
+        "name": "glyphs_greek_cyrillic",
+        "classes": list(range(22)),
+        "transform": "blur",
+        "per_class": 10,
+    },
 }
 
 # Photographs in $SWEEP_DATA: folders with train/<class>/ and test/<class>/, or torchvision's files.
