@@ -44,14 +44,19 @@ class Scenario:
     holes: float = 0.0  # share of cells without a result
     similarity: bool = False  # measured on every task: a second primary test
     crossed: float | None = None  # SD in blocks of what a target adds to its peak under every source; None: no targets
+    families: float | None = None  # correlation of the peaks of pairs of tasks of one case that share their images
 
     def table(self, rng: np.random.Generator) -> dict[str, TaskEvidence]:
         """Draw one table."""
         tasks = {}
         of_target = (self.crossed or 0) * rng.standard_normal(self.each)
+        own, common = np.sqrt(1 - (self.families or 0)), np.sqrt(self.families or 0)
         for index, case in enumerate(CASES):
             for number in range(self.each):
-                peak = 2.5 + self.shift * (index - 1) + self.task_noise * rng.standard_normal() + of_target[number]
+                if number % 2 == 0:
+                    of_family = rng.standard_normal()
+                luck = own * rng.standard_normal() + common * of_family
+                peak = 2.5 + self.shift * (index - 1) + self.task_noise * luck + of_target[number]
                 curve = 70 - self.slope * np.abs(DEPTHS - np.clip(peak, 0, 5))
                 curve += self.task_noise / 4 * rng.standard_normal(6) * bool(self.slope)
                 noise = rng.standard_normal((6, self.seeds)) + rng.standard_normal((1, self.seeds))
@@ -59,6 +64,8 @@ class Scenario:
                 accuracy[rng.random(accuracy.shape) < self.holes] = np.nan
                 similar = float(rng.standard_normal() - index) if self.similarity else None
                 group = None if self.crossed is None else str(number)
+                if self.families is not None:
+                    group = f"{case} {number // 2}"
                 tasks[f"{case} {number}"] = TaskEvidence(case, DEPTHS, accuracy, group, similar, n_blocks=5)
         return tasks
 
@@ -76,6 +83,8 @@ NULLS = (
     Scenario("no order: noisy seeds", seed_noise=3.0),
     Scenario("no order: many ties (peaks alike)", task_noise=0.3, seed_noise=0.3),
     Scenario("no order, similarity measured", similarity=True),
+    Scenario("no order, families of two, correlation .3", each=8, families=0.3),
+    Scenario("no order, families of two, correlation .6", each=8, families=0.6),
 )
 RULED = tuple(Scenario(f"the rule, {shift:g} blocks per case", shift=shift) for shift in (0.25, 0.5, 1.0, 1.5))
 REVERSED = Scenario("the rule reversed, 1.5 blocks per case", shift=-1.5)

@@ -107,3 +107,21 @@ def test_sets_and_intervals_cover(simulated: Simulated) -> None:
     covered = simulated.coverage(count, seed=21)
     least = stats.binom.ppf(0.001, count, 0.95) / count
     assert min(covered.cell, covered.contrast, covered.deepest_good, covered.good) >= least, covered
+
+
+@pytest.mark.parametrize(
+    ("curve", "spread", "signal"),
+    [
+        ((0.12, 0.13, 0.11), 0.02, False),  # near chance, and flat
+        ((0.12, 0.17, 0.11), 0.001, True),  # near chance, but depths differ
+        ((0.60, 0.61, 0.60), 0.02, True),  # flat, but far from chance
+        ((0.25, 0.24, 0.25), 0.08, False),  # above chance on the mean, within the seeds' spread
+    ],
+)
+def test_tasks_near_chance_whose_depths_do_not_differ_have_no_signal(
+    curve: tuple[float, ...], spread: float, signal: bool
+) -> None:
+    deviations = np.array([[-1.0, 0.0, 1.0], [1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
+    task = evidence(np.array(curve)[:, None] + spread * deviations, n_classes=10)
+    assert depths.has_signal(task) is signal
+    assert depths.has_signal(replace(task, n_classes=None)), "without its chance nothing is known"

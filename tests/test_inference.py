@@ -133,3 +133,32 @@ def test_bca_holds_the_mean_and_knows_its_limits() -> None:
 )
 def test_holm_by_hand(p_values: list[float], corrected: list[float]) -> None:
     assert inference.holm(p_values) == pytest.approx(corrected)
+
+
+def test_kendall_within_groups_is_the_sum_over_all_orders() -> None:
+    first = [np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0, 5.0])]
+    second = [np.array([0.0, 2.0, 2.0]), np.array([4.0, 1.0, 3.0, 3.0])]
+
+    def score(orders: tuple[tuple[float, ...], ...]) -> float:
+        pairs = [zip(x, order, strict=True) for x, order in zip(first, orders, strict=True)]
+        return sum(
+            float(np.sign(a[0] - b[0]) * np.sign(a[1] - b[1]))
+            for group in pairs
+            for a, b in itertools.combinations(group, 2)
+        )
+
+    null = np.array([score(orders) for orders in itertools.product(*(itertools.permutations(y) for y in second))])
+    observed = score(tuple(tuple(y) for y in second))
+    found = inference.kendall_within(list(zip(first, second, strict=True)))
+    assert found.statistic == observed
+    assert found.p_rising == pytest.approx(np.mean(null >= observed - 1e-9))
+    assert found.p_falling == pytest.approx(np.mean(null <= observed + 1e-9))
+    assert found.z == pytest.approx((observed - null.mean()) / null.std())
+
+
+def test_kendall_within_one_group_is_scipys() -> None:
+    rng = np.random.default_rng(1)
+    values, others = rng.standard_normal((2, 6))
+    expected = stats.kendalltau(values, others, method="exact", alternative="greater")
+    found = inference.kendall_within([(values, others)])
+    assert (found.statistic / 15, found.p_rising) == pytest.approx((expected.statistic, expected.pvalue))

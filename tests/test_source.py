@@ -211,7 +211,9 @@ def test_pretraining_happens_once_and_is_kept(monkeypatch: pytest.MonkeyPatch, t
     assert first.accuracy is not None
     (kept,) = (tmp_path / "sources").glob("*.safetensors")
     luck = Session().weights(source.resolve(small(seed=1), "resnet18"), cpu)
-    assert not any(torch.equal(first.state[key], luck.state[key]) for key in first.state if key.endswith("conv1.weight"))
+    assert not any(
+        torch.equal(first.state[key], luck.state[key]) for key in first.state if key.endswith("conv1.weight")
+    )
     monkeypatch.setattr(pretrain, "fit", None)  # a second training would fail
     again = Session().weights(found, cpu)
     assert all(torch.equal(first.state[key], again.state[key]) for key in first.state)
@@ -226,7 +228,10 @@ def test_pretraining_happens_once_and_is_kept(monkeypatch: pytest.MonkeyPatch, t
 def test_pretraining_key_follows_data_and_recipe() -> None:
     other = small()
     other.data = DataConfig("glyphs_latin", classes=["A", "B", "D"], per_class=20)
-    keys = [source.resolve(each, "resnet18").key for each in (small(), small(seed=0), small(batch_size=64), small(seed=1), other)]
+    keys = [
+        source.resolve(each, "resnet18").key
+        for each in (small(), small(seed=0), small(batch_size=64), small(seed=1), other)
+    ]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
     assert source.resolve(small(), "resnet34").key not in keys

@@ -356,3 +356,32 @@ def test_choices_name_the_good_depths() -> None:
     noisy = task("dissimilar", 0.5, 0.5, 0.5, seeds=5, noise=0.05)
     assert judge({"a": noisy}).choices["a"].good == [0, 2, 4]
     assert judge({"a": RULE["a"]}).choices["a"].good == [4]
+
+
+def test_tasks_without_signal_are_left_out_and_named() -> None:
+    rng = np.random.default_rng(0)
+    tasks = {f"{case} {n}": replace(each, n_classes=10) for case, each in RULE.items() for n in range(4)}
+    chance = TaskEvidence("dissimilar", np.arange(3) * 2, 0.1 + 0.02 * rng.standard_normal((3, 3)), n_classes=10)
+    judged = judge(tasks | {"noise": chance})
+    assert judged.without_signal == ["noise"]
+    assert judged.reason.startswith("without noise, near chance at every depth: in the rule's order")
+    assert judged.n_tasks == 12
+    assert judged.p_value == judge(tasks).p_value
+    assert "noise" in judged.kept_depth, "the table still shows it"
+
+
+def test_the_slope_on_similarity_is_within_matched_groups_where_all_are_matched() -> None:
+    """Targets that differ in how deep they freeze do not count: within every target the nearer source keeps more."""
+    tasks = {}
+    for number, shift in enumerate((0, 1, 2, 3, 2, 1)):
+        for place, case in enumerate(CASES):
+            depths = np.arange(6)
+            accuracy = np.repeat(0.7 - 0.02 * np.abs(depths - shift - place)[:, None], 3, axis=1)
+            far = float(3 * shift - place)
+            tasks[f"{case} {number}"] = TaskEvidence(case, depths, accuracy, str(number), far, n_blocks=5)
+    judged = judge(tasks)
+    slope = by_name(judged, "Kendall tau-b, kept share on similarity, in matched groups")
+    assert slope.role == "primary"
+    assert slope.statistic == pytest.approx(1)
+    assert slope.p_value == pytest.approx(1 / 6**6)
+    assert judged.decision == "supported"

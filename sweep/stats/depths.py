@@ -12,11 +12,13 @@ A depth is good if it loses at most the margin against the best one.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from sweep.stats import tests
 from sweep.stats.rule import kept_depths
 from sweep.stats.types import MARGIN, Choice, Floats, Interval, TaskEvidence
 
@@ -25,6 +27,7 @@ PRIOR = 2.0  # degrees of freedom
 # A depth is left out if it is good with a smaller probability. So a good one is named in 95 % of sweeps or more, also
 # where curves are flat and noisy, and the best of many draws is better than any depth (tests/calibration.py).
 UNLIKELY = 0.01
+LEAST_GAIN = 0.1  # accuracy over chance, ten points
 
 
 class Spread(NamedTuple):
@@ -60,6 +63,23 @@ def choose(task: TaskEvidence, margin: float = MARGIN) -> Choice | None:
         margin_share=margin / gained if gained > 0 else None,
         over="seeds" if task.correct is None else "seeds and test images",
     )
+
+
+def has_signal(task: TaskEvidence) -> bool:
+    """Return whether a task can say anything of depths; what is not known counts as signal.
+
+    It has none if its best depth may gain less than LEAST_GAIN over chance (lower 95 % limit), and its depths' means
+    differ by no more than two standard errors of that difference. Fixed before the study ran (docs/rule/plan.md).
+    """
+    if min(task.accuracy.shape) < 2 or not task.n_classes:
+        return True
+    curve = task.curve
+    best, worst = int(curve.argmax()), int(curve.argmin())
+    outcomes = task.accuracy[:, :, None] if task.correct is None else task.correct.astype(float)
+    low = tests.mean_interval(outcomes[best])[2]
+    parts = tests.parts_of_mean(outcomes[best] - outcomes[worst])
+    error = math.sqrt(sum(part.variance for part in parts))
+    return low - 1 / task.n_classes >= LEAST_GAIN or float(curve[best] - curve[worst]) > 2 * error
 
 
 def spread(task: TaskEvidence) -> Spread:

@@ -64,12 +64,14 @@ def all_tests(
     shares = {task: each.share(kept[task]) for task, each in tasks.items()}
     order, paged = _order_of_cases(tasks, values, cases), _order_in_groups(tasks, values, cases)
     primary, exploratory = [order], []
-    if paged and len(paged.cases) == len(cases) and all(each.matched_group is not None for each in tasks.values()):
-        primary = [paged.found]  # all tasks are matched: order within groups is all that can be permuted
-    elif paged:
-        exploratory.append(paged.found)
     similarity = {task: each.similarity for task, each in tasks.items() if each.similarity is not None}
-    primary += _slope("Kendall tau-b, kept share on similarity", shares, similarity)
+    slope = "Kendall tau-b, kept share on similarity"
+    if paged and len(paged.cases) == len(cases) and all(each.matched_group is not None for each in tasks.values()):
+        # all tasks are matched: order within groups is all that can be permuted
+        primary = [paged.found, *_slope_in_groups(f"{slope}, in matched groups", tasks, shares, similarity)]
+    else:
+        exploratory += [paged.found] if paged else []
+        primary += _slope(slope, shares, similarity)
     ratios = {
         task: math.log(each.n_classes / each.source_classes)
         for task, each in tasks.items()
@@ -150,6 +152,22 @@ def _slope(name: str, shares: Mapping[str, Fraction], distance: Mapping[str, flo
     untied = [np.sum(np.sign(np.subtract.outer(values, values)) != 0) / 2 for values in (far, share)]
     tau = trend.statistic / math.sqrt(untied[0] * untied[1]) if all(untied) else 0.0
     return [Hypothesis(name, len(far), trend._replace(statistic=tau))]
+
+
+def _slope_in_groups(
+    name: str, tasks: Mapping[str, TaskEvidence], shares: Mapping[str, Fraction], distance: Mapping[str, float]
+) -> list[Hypothesis]:
+    """Return the same test within matched groups; [] where no group has two distances, or one has too many tasks."""
+    groups: dict[str | None, list[tuple[float, float]]] = {}
+    for task, far in distance.items():
+        groups.setdefault(tasks[task].matched_group, []).append((-far, float(shares[task])))
+    pairs = [np.array(members).T for members in groups.values() if len({far for far, _ in members}) > 1]
+    if not pairs or max(each.shape[1] for each in pairs) > tests.MOST_WITHIN:
+        return []
+    trend = tests.kendall_within([(far, share) for far, share in pairs])
+    untied = [sum(np.sum(np.sign(np.subtract.outer(x, x)) != 0) / 2 for x in axis) for axis in zip(*pairs, strict=True)]
+    tau = trend.statistic / math.sqrt(untied[0] * untied[1]) if all(untied) else 0.0
+    return [Hypothesis(name, sum(each.shape[1] for each in pairs), trend._replace(statistic=tau))]
 
 
 def _class_contrast(tasks: Mapping[str, TaskEvidence], kept: Mapping[str, int]) -> list[Hypothesis]:

@@ -21,6 +21,7 @@ from sweep.stats.types import Floats, Interval
 
 EXACT = 20_000
 DRAWN = 19_999
+MOST_WITHIN = 7  # members of a group whose 5,040 orders are gone through
 
 
 class Trend(NamedTuple):
@@ -221,16 +222,47 @@ def page(groups: Floats) -> Trend:
     """
     weights = np.arange(1, groups.shape[1] + 1)
     ranks = stats.rankdata(groups, axis=1)
-    observed = round(float(2 * (ranks @ weights).sum()))  # twice L: a whole number, as ranks are halves
-    masses = np.ones(1)  # of twice L, from 0
-    for row in ranks:
-        values = [round(2 * float(np.dot(order, weights))) for order in itertools.permutations(row)]
-        masses = np.convolve(masses, np.bincount(values) / len(values))
-    indices = np.arange(len(masses))
+    # twice L: a whole number, as ranks are halves
+    trend = _summed(
+        [
+            [round(2 * float(np.dot(order, weights))) for order in itertools.permutations(row)]  # as it is comes first
+            for row in ranks
+        ]
+    )
+    return trend._replace(statistic=trend.statistic / 2)
+
+
+def kendall_within(groups: Sequence[tuple[Floats, Floats]]) -> Trend:
+    """Return the test of Kendall's score S within groups, summed, over all orders within every group; exact.
+
+    groups: two values (n,) of every member of a group, of MOST_WITHIN members at most. What groups differ in counts
+    for nothing.
+    """
+    return _summed(
+        [
+            [round(_score(first, np.array(order))) for order in itertools.permutations(second)]
+            for first, second in groups
+        ]
+    )
+
+
+def _score(first: Floats, second: Floats) -> float:
+    """Return Kendall's S: pairs in the same order less pairs in the opposite one."""
+    signs = np.sign(np.subtract.outer(first, first)) * np.sign(np.subtract.outer(second, second))
+    return float(signs.sum()) / 2
+
+
+def _summed(groups: Sequence[Sequence[int]]) -> Trend:
+    """Return the test of a sum over independent groups, of whose values, all equally likely, the first was observed."""
+    observed, shift, masses = sum(values[0] for values in groups), 0, np.ones(1)  # of the sum, from shift
+    for values in groups:
+        shift += min(values)
+        masses = np.convolve(masses, np.bincount(np.array(values) - min(values)) / len(values))
+    indices = shift + np.arange(len(masses))
     mean = float(indices @ masses)
     spread = math.sqrt(float((indices - mean) ** 2 @ masses))
-    rising, falling = float(masses[observed:].sum()), float(masses[: observed + 1].sum())
-    return Trend(observed / 2, rising, falling, (observed - mean) / spread if spread > 1e-9 else 0.0)
+    rising, falling = float(masses[observed - shift :].sum()), float(masses[: observed - shift + 1].sum())
+    return Trend(observed, rising, falling, (observed - mean) / spread if spread > 1e-9 else 0.0)
 
 
 def sign_flip(differences: Floats) -> Trend:

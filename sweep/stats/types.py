@@ -171,3 +171,4 @@ class Decision:
     n_seeds: int = 0
     margin: float = MARGIN
     missing: list[str] = field(default_factory=list)
+    without_signal: list[str] = field(default_factory=list)  # tasks near chance at every depth, left out of the tests

@@ -30,7 +30,8 @@ def decide(evidence: Evidence) -> Decision:
     whole = _whole(evidence)
     choices = {task: depths.choose(each, evidence.margin) for task, each in whole.items()}
     known = {task: each for task, each in evidence.tasks.items() if each.case in CASES and len(each.depths) > 1}
-    tasks = {task: whole[task] for task in known if task in whole}
+    tasks = {task: whole[task] for task in known if task in whole and depths.has_signal(whole[task])}
+    silent = [task for task in known if task in whole and task not in tasks]
     seen = Decision(
         "untested",
         "",
@@ -40,14 +41,16 @@ def decide(evidence: Evidence) -> Decision:
         n_seeds=_seeds(known),
         margin=evidence.margin,
         missing=_missing(evidence),
+        without_signal=silent,
     )
-    caveat = ""
+    caveat = f"without {', '.join(silent)}, near chance at every depth: " if silent else ""
     if seen.missing:
         if not evidence.allow_missing:
             reason = f"{len(seen.missing)} of the sweep's results are missing, so no verdict is drawn"
             reason += " (study.allow_missing=true draws it from the rest)"
             return replace(seen, decision="incomplete", reason=reason)
-        caveat = _caveat(seen.missing, len(known), len(tasks))
+        caveat += _caveat(seen.missing, len(known), len(tasks) + len(silent))
+    if silent or seen.missing:
         seen = replace(seen, n_tasks=len(tasks), n_seeds=_seeds(tasks))
     if obstacle := _unequal_rates(tasks) or _one_case(tasks, evidence.tasks):
         return replace(seen, reason=caveat + obstacle)
