@@ -3,6 +3,7 @@ import html
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,7 +94,7 @@ def test_everything_is_written_and_says_the_same(tmp_path: Path) -> None:
     assert rows["selected"].sum() == 36
     assert rows["name"].unique().tolist() == ["mine"]
     stored = pd.read_parquet(root / "table.parquet")
-    assert list(stored.columns) == list(rows.columns)
+    assert list(stored.columns.drop("test_correct")) == list(rows.columns)
     assert str(stored["feed"].dtype).startswith("string"), "a column keeps its type when it is empty"
     pd.testing.assert_series_equal(rows["test_accuracy"], stored["test_accuracy"])
     cells = pd.read_csv(root / "summary.csv")
@@ -409,7 +410,8 @@ def test_signs_of_mathematics_in_names_are_drawn_as_they_are(tmp_path: Path, nam
     edit(tmp_path, points, lambda member: member.scores.update(knn=member.facts.freeze_depth))
     report.build(tmp_path, renamed, StudyConfig())
     report.build(tmp_path, varied, StudyConfig())
-    said = content.gather("x", table.read(tmp_path, varied), varied, StudyConfig())
+    reads = table.read(tmp_path, varied)
+    said = content.gather("x", table.collect("x", reads), table.curves(reads), StudyConfig())
     for section in said.sections:
         texts = [each for each in figures.draw(section.variant).findobj(Text) if isinstance(each, Text)]
         named = [each for each in texts if name in each.get_text()]
@@ -482,3 +484,55 @@ def test_manifest_of_another_version_is_one_line(tmp_path: Path, capsys: pytest.
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: not a manifest of this version")
     assert "'units'" in line
+
+
+def test_reports_of_several_folders_are_one_whatever_their_order(tmp_path: Path) -> None:
+    """A study in pieces: from records or from an earlier table, later results replacing earlier ones."""
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    points = write_sweep(whole)
+    pieces = [[point for point in points if (point.facts.task == "digits") is first] for first in (True, False)]
+    for part, folder in zip(pieces, (tmp_path / "a", tmp_path / "b"), strict=True):
+        write_sweep(folder)
+        report.build(folder, part, StudyConfig())
+        table.write_manifest(folder, part, StudyConfig())
+    main([str(whole), "--to", str(other)])
+    expected = {path.name: path.read_bytes() for path in other.glob("*.csv")}
+    assert set(expected) == {"table.csv", "summary.csv"}
+    shutil.rmtree(tmp_path / "b" / "jobs")
+    (tmp_path / "b" / "sweep.json").unlink()  # its table alone is left
+    for order in (("a", "b"), ("b", "a"), ("b", "a", "b")):
+        shutil.rmtree(other)
+        main([*(str(tmp_path / name) for name in order), "--to", str(other)])
+        found = {path.name: path.read_bytes() for path in other.glob("*.csv")}
+        assert found == expected
+    with (other / "verdict.json").open() as file:
+        assert json.load(file)["decision"] == "descriptive"
+    main([str(other), "--to", str(other)])  # a report grows in place
+    assert {path.name: path.read_bytes() for path in other.glob("*.csv")} == expected
+
+
+def test_later_results_replace_earlier_ones(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    points = write_sweep(old)
+    write_sweep(new)
+    edit(new, points, lambda member: setattr(member, "test_loss", 7.0))
+    rows = table.merged([table.collect("x", table.read(root, points)) for root in (old, new)])
+    assert len(rows) == 72
+    assert (rows["test_loss"] == 7).all()
+
+
+def test_folders_without_results_or_target_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(tmp_path / "a")
+    for arguments, message in (
+        (["a", "a"], "several folders make one report: say where with --to FOLDER"),
+        (["a", ".", "--to", "b"], "neither sweep.json nor table.parquet there"),
+    ):
+        with pytest.raises(SystemExit) as raised:
+            main([each if each.startswith("--") else str(tmp_path / each) for each in arguments])
+        assert raised.value.code == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "table.parquet").write_bytes(b"no")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--to", str(tmp_path / "b")])
+    assert "not a table that can be read" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()

@@ -1,4 +1,7 @@
-"""`python -m sweep.report outputs/<name>`: table, summary, figures and verdict again, from the records alone."""
+"""`python -m sweep.report outputs/<name>`: table, summary, figures and verdict again, from the records alone.
+
+With --to, one report of several folders.
+"""
 
 import argparse
 import sys
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweep import interrupt
+from sweep.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -14,12 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m sweep.report",
         description="Make table, summary, figures and verdict again from the records of a multirun.",
     )
-    parser.add_argument("folder", type=Path, help="outputs/<name>")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("folder", type=Path, nargs="+", help="outputs/<name>, or the folder of a report")
+    parser.add_argument("--to", type=Path, help="write one report of all folders here, from records or table.parquet")
+    given = parser.parse_args(arguments)
     with interrupt.command():
         from sweep.report import render  # noqa: PLC0415  the imports take a second, in which Ctrl-C may come
 
-        report = render.build(folder)
+        if given.to is None and len(given.folder) > 1:
+            raise UserError("several folders make one report: say where with --to FOLDER")
+        report = render.merge(given.folder, given.to) if given.to else render.build(given.folder[0])
         print(report.text)
         if report.missing:
             sys.exit(1)

@@ -11,7 +11,6 @@ import pandas as pd
 from sweep.config import StudyConfig
 from sweep.report import answer, table
 from sweep.report.answer import Row
-from sweep.report.table import Entry, Read
 from sweep.stats.types import Decision, Evidence, TaskEvidence
 from sweep.stats.verdict import decide
 
@@ -75,16 +74,14 @@ class Content:
         return {**dataclasses.asdict(summed), "variants": parts}
 
 
-def gather(name: str, reads: Sequence[Read], points: Sequence[Entry], study: StudyConfig) -> Content:
-    """Return what there is to say of these points, from what was read of them."""
-    rows = table.collect(name, reads)
-    varied = table.variants(points)
+def gather(name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConfig) -> Content:
+    """Return what there is to say of these rows, as table.collect() gives them."""
+    varied = table.variants(rows)
     summary = table.summary(rows, varied)
-    curves = table.curves(reads)
     variants = list(_variants(rows, summary, varied, study.allow_missing))
     return Content(
         name=name,
-        rows=table.written(rows),
+        rows=rows,
         summary=summary,
         curves=curves,
         sections=[_section(each) for each in variants],

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
 from sweep import paths
 from sweep.config import StudyConfig
+from sweep.errors import UserError
 from sweep.report import content, figures, table
 from sweep.report.answer import Row
 from sweep.report.content import Content
@@ -43,14 +45,55 @@ def build(root: Path, points: Sequence[table.Entry] | None = None, study: StudyC
     """
     if points is None or study is None:
         points, study = table.read_manifest(root)
-    said = content.gather(root.resolve().name, table.read(root, points), points, study)
-    for name, frame in (("table", said.rows), ("curves", said.curves), ("summary", said.summary)):
-        paths.write_text(root / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    name = root.resolve().name
+    reads = table.read(root, points)
+    return _write(root, content.gather(name, table.collect(name, reads), table.curves(reads), study))
+
+
+def merge(folders: Sequence[Path], target: Path) -> Report:
+    """Write the report of several folders as one under target; each has records of a multirun, or its table.parquet.
+
+    Of a result that two of them have, the later folder's counts. So a study grows piece by piece, and its report can be
+    made again where its records no longer are.
+    raises: UserError for a folder that has neither.
+    """
+    tables, study = [], StudyConfig()
+    for folder in folders:
+        if table.manifest_path(folder).exists():
+            points, study = table.read_manifest(folder)
+            tables.append(table.collect(target.resolve().name, table.read(folder, points)))
+        elif (folder / "table.parquet").exists():
+            tables.append(_read(folder / "table.parquet"))
+        else:
+            raise UserError(
+                f"{folder}: neither sweep.json nor table.parquet there; give the folder of a sweep or a report"
+            )
+    rows = table.merged(tables).assign(name=target.resolve().name)
+    return _write(target, content.gather(target.resolve().name, rows, table.curves([]), study))
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not a table that can be read ({error})") from error
+
+
+def _write(root: Path, said: Content) -> Report:
+    """Write all that a report consists of; what has no row is left out."""
+    paths.write_text(root / "table.csv", _csv(said.rows.drop(columns="test_correct")))  # bits are for programs
     paths.write_bytes(root / "table.parquet", said.rows.to_parquet())
+    paths.write_text(root / "summary.csv", _csv(said.summary))
+    if len(said.curves):
+        paths.write_text(root / "curves.csv", _csv(said.curves))
     paths.write_json(root / "verdict.json", said.verdict())
     drawn = figures.write(root / "figures", [each.variant for each in said.sections])
     paths.write_text(root / "report.md", markdown(said, drawn))
     return Report(terminal(said), said.missing)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def terminal(said: Content) -> str:

@@ -134,9 +134,16 @@ def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
     return table.drop(columns=["curves", "certificate"])
 
 
-def written(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as it goes to files: without what only intervals need."""
-    return table.drop(columns="test_correct")
+def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return one table of several; of a job's seed that is in two, the rows of the later one.
+
+    Rows are in an order that does not depend on which table they came from.
+    """
+    whole = pd.concat(tables, keys=range(len(tables)), names=["part"]).reset_index("part")
+    last = whole.groupby(["job", "seed"])["part"].transform("max")
+    kept = whole[whole["part"] == last].drop(columns="part")
+    order = ["task", "pretrained", "freeze_depth", "job", "seed", "lr"]
+    return kept.sort_values(order, ascending=[True, False, True, True, True, True]).reset_index(drop=True)
 
 
 def _with_cases(table: pd.DataFrame) -> pd.DataFrame:
@@ -198,10 +205,11 @@ def curves(reads: Sequence[Read]) -> pd.DataFrame:
     return whole[[*first, *measured]].astype(dict.fromkeys(measured, float))  # null, for what was not finite, is NaN
 
 
-def variants(points: Sequence[Entry]) -> list[str]:
+def variants(table: pd.DataFrame) -> list[str]:
     """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth."""
-    keys = {key for point in points for key in point.varied}
-    return sorted(keys)
+    known = {"name", "case_from", *(each.name for kind in (Facts, Record) for each in dataclasses.fields(kind))}
+    named = [str(column) for column in table.columns]
+    return sorted(name for name in named if name not in known and not name.startswith(("distance_", "score_")))
 
 
 def missing(table: pd.DataFrame) -> list[str]:
