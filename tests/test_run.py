@@ -427,6 +427,10 @@ def test_every_depth_is_tuned_by_the_same_rule(members: Members, tiny: Tiny, tmp
         assert [member.lr for member in mine] == [1e-6, 3e-6, 1e-5, 3e-5], "bounded, though more would be better"
         (chosen,) = (member for member in mine if member.selected)
         assert (chosen.lr_given, chosen.lr_edge) == ("1e-06 3e-06", "upper")
+        for member in mine:
+            assert member.val_correct is not None
+            right = record.unpacked(member.val_correct, member.n_val or 0).mean()
+            assert right == pytest.approx(member.val_accuracy)
         assert chosen.test_correct is not None
         assert record.unpacked(chosen.test_correct, chosen.n_test or 0).mean() == chosen.test_accuracy
         assert all(member.test_correct is None for member in mine if member is not chosen)

@@ -64,7 +64,8 @@ class Record:
     error: str | None = None
     certificate: dict[str, str] = field(default_factory=dict)  # of the frozen tensors, before and after
     curves: dict[str, list[float | None]] = field(default_factory=dict)
-    test_correct: str | None = None  # of the selected: which test images are classified right; see unpacked()
+    val_correct: str | None = None  # which validation images of its fold are classified right; see unpacked()
+    test_correct: str | None = None  # of the selected: which test images are
 
     def as_row(self) -> dict[str, Any]:
         """Return the member in one level: job and status, the point's facts, then the rest."""

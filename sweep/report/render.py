@@ -81,7 +81,8 @@ def _read(file: Path) -> pd.DataFrame:
 
 def _write(root: Path, said: Content) -> Report:
     """Write all that a report consists of; what has no row is left out."""
-    paths.write_text(root / "table.csv", _csv(said.rows.drop(columns="test_correct")))  # bits are for programs
+    bits = ["val_correct", "test_correct"]  # for programs
+    paths.write_text(root / "table.csv", _csv(said.rows.drop(columns=bits)))
     paths.write_bytes(root / "table.parquet", said.rows.to_parquet())
     paths.write_text(root / "summary.csv", _csv(said.summary))
     if len(said.curves):
