@@ -9,6 +9,7 @@ from calibration import CURVES, Simulated
 from scipy import stats
 
 from sweep.stats import depths
+from sweep.stats.components import components
 from sweep.stats.tests import mean_interval, parts_of_mean
 from sweep.stats.types import Choice, TaskEvidence
 
@@ -125,3 +126,33 @@ def test_tasks_near_chance_whose_depths_do_not_differ_have_no_signal(
     task = evidence(np.array(curve)[:, None] + spread * deviations, n_classes=10)
     assert depths.has_signal(task) is signal
     assert depths.has_signal(replace(task, n_classes=None)), "without its chance nothing is known"
+
+
+def test_components_are_those_that_were_put_in() -> None:
+    """Sources, seeds, images and tasks of known spread: a mean of many simulations."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(60):
+        tasks = {}
+        for name in "abcd":
+            own = 0.05 * rng.standard_normal()
+            image = np.where(rng.random(400) < 0.3, 0.25, 0.0)  # what an image adds to the chance of being right
+            of_sources = []
+            for _ in range(3):
+                shift = own + 0.03 * rng.standard_normal() + 0.02 * rng.standard_normal((3, 1))
+                correct = rng.random((2, 3, 400)) < np.stack([np.full((3, 400), 0.5), 0.5 + shift + image])
+                of_sources.append(evidence(correct.mean(axis=2), correct))
+            tasks[name] = of_sources
+        found.append([each**2 for each in components(tasks, 1)])
+    source, seed, images, task = np.sqrt(np.mean(found, axis=0))
+    assert source == pytest.approx(3, abs=0.6)
+    assert seed == pytest.approx(np.hypot(2, 100 * np.sqrt(0.5 / 400)), abs=0.5), "the coin of every image is in it"
+    assert images == pytest.approx(100 * np.sqrt(0.3 * 0.7) * 0.25 / np.sqrt(400), abs=0.2)
+    assert task == pytest.approx(5, abs=1)
+
+
+def test_components_without_images_or_other_tasks_say_what_they_cannot() -> None:
+    accuracy = 0.8 + 0.01 * RNG.standard_normal((2, 3))
+    found = components({"a": [evidence(accuracy), evidence(accuracy)]}, 1)
+    assert found.source == 0, "two equal sources"
+    assert np.isnan([found.images, found.task]).all()

@@ -240,7 +240,8 @@ def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp
     )
     pretrained = [point for point in points if point.facts.pretrained]
     edit(tmp_path, pretrained, lambda member: setattr(member, "similar", near[member.facts.task]))
-    edit(tmp_path, pretrained, lambda member: setattr(member, "similarity", 0.25))
+    placed = {"similarity": 0.25, "similarity_low": 0.1, "similarity_high": 0.45}
+    edit(tmp_path, pretrained, lambda member: vars(member).update(placed))
     made = report.build(tmp_path, points, StudyConfig())
     rows = pd.read_csv(tmp_path / "table.csv")
     found = {
@@ -249,11 +250,14 @@ def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp
     assert found["digits"] == ("similar_fewer", "measured"), "10 classes, and the source has 26"
     assert found["letters"] == ("unknown", "measured"), "neither declared nor decided"
     assert found["waves"] == ("dissimilar", "declared")
-    line = "waves is declared dissimilar, and measured similar_fewer (at 0.25 from src)."
+    line = "waves is declared dissimilar, and measured similar_fewer (at 0.25 from src, 0.10 to 0.45)."
     assert line in made.text
     assert line in (tmp_path / "report.md").read_text()
     edit(tmp_path, pretrained, lambda member: setattr(member, "similar", None))
-    assert "is declared" not in report.build(tmp_path, points, StudyConfig()).text
+    edit(tmp_path, pretrained, lambda member: setattr(member, "similarity_high", 0.6))
+    text = report.build(tmp_path, points, StudyConfig()).text
+    assert "waves is declared dissimilar; its images do not decide that (at 0.25 from src, 0.10 to 0.60;" in text
+    assert "letters is declared" not in text, "nobody declared it"
 
 
 def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
@@ -536,3 +540,15 @@ def test_folders_without_results_or_target_are_one_line(tmp_path: Path, capsys: 
         main([str(tmp_path), "--to", str(tmp_path / "b")])
     assert "not a table that can be read" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_a_sweep_over_source_networks_says_where_differences_come_from(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path, {"source.seed": ["0", "1", "2"]})
+    made = report.build(tmp_path, points, StudyConfig())
+    title = "Where differences between depths come from"
+    assert title in made.text
+    line = next(line for line in made.text.splitlines() if line.startswith("2 over 0 frozen"))
+    assert line.split()[4:] == ["0.00", "0.00", "5.77"], "the same curves under every source: only tasks differ"
+    assert title in (tmp_path / "report.md").read_text()
+    others = write_sweep(tmp_path / "other", {"source.epochs": ["5", "10"]})
+    assert title not in report.build(tmp_path / "other", others, StudyConfig()).text

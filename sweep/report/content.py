@@ -11,6 +11,8 @@ import pandas as pd
 from sweep.config import StudyConfig
 from sweep.report import answer, table
 from sweep.report.answer import Row
+from sweep.report.evidence import evidence
+from sweep.stats.components import components
 from sweep.stats.types import Decision, Evidence, TaskEvidence
 from sweep.stats.verdict import decide
 
@@ -58,6 +60,7 @@ class Content:
     curves: pd.DataFrame
     sections: list[Section]
     side_by_side: list[Row]
+    luck: list[Row]
     epochs: list[Row]
     note: str | None
     doubts: list[str]
@@ -86,6 +89,7 @@ def gather(name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConf
         curves=curves,
         sections=[_section(each) for each in variants],
         side_by_side=side_by_side(variants) if len(variants) > 1 else [],
+        luck=luck(variants) if varied == ["source.seed"] else [],
         epochs=by_epoch(curves, study),
         note=study.note,
         doubts=table.contradictions(rows),
@@ -96,7 +100,7 @@ def gather(name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConf
 
 def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str], allow_missing: bool) -> Iterator[Variant]:
     def made(label: str, summary: pd.DataFrame, part: pd.DataFrame) -> Variant:
-        tasks = table.evidence(part)
+        tasks = evidence(part)
         judged = decide(Evidence(tasks, table.missing(part), allow_missing))
         return Variant(label, summary, tasks, judged)
 
@@ -176,6 +180,26 @@ def side_by_side(variants: Sequence[Variant]) -> list[Row]:
             line[variant.label] = shown if np.isfinite(mean) else ""
         lines.append(line)
     return lines
+
+
+def luck(variants: Sequence[Variant]) -> list[Row]:
+    """Return where the differences between depths come from, of a sweep over source networks alone: a row per depth.
+
+    [] where tasks, depths or seeds are not the same under every source, or there is one seed.
+    """
+    tasks = {name: [each.tasks[name] for each in variants if name in each.tasks] for name in variants[0].tasks}
+    every = [each for of_task in tasks.values() for each in of_task]
+    if len(every) < len(tasks) * len(variants) or not all(each.complete and each.n_seeds > 1 for each in every):
+        return []
+    depths = every[0].depths.tolist()
+    if any(each.depths.tolist() != depths or each.n_seeds != every[0].n_seeds for each in every):
+        return []
+    rows = []
+    for index, depth in enumerate(depths[1:], start=1):
+        found = components(tasks, index)._asdict()
+        rows.append({"gain of": f"{depth} over {depths[0]} frozen"})
+        rows[-1] |= {name: f"{value:.2f}" if np.isfinite(value) else "" for name, value in found.items()}
+    return rows
 
 
 def warnings(variant: Variant) -> list[str]:

@@ -20,7 +20,7 @@ from sweep.plan.facts import Facts
 from sweep.report import record
 from sweep.report.record import Record
 from sweep.stats.tests import mean_interval
-from sweep.stats.types import Floats, TaskEvidence
+from sweep.stats.types import Floats
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
@@ -170,13 +170,20 @@ def measured_cases(table: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def contradictions(table: pd.DataFrame) -> list[str]:
-    """Return a line for every task whose declared case is not the measured one."""
+    """Return a line for every task whose declared case is not the measured one, or is not sure by the measurement."""
     lines = []
-    for (task, source), case in measured_cases(table).items():
-        rows = table[(table["task"] == task) & (table["source"] == source)]
-        declared, place = rows["case"].iloc[0], rows["similarity"].dropna().iloc[0]
-        if declared not in ("unknown", case):
-            lines.append(f"{task} is declared {declared}, and measured {case} (at {place:.2f} from {source}).")
+    measured = measured_cases(table)
+    for (task, source), rows in table[table["similarity"].notna()].groupby(["task", "source"], sort=False):
+        declared, first = rows["case"].iloc[0], rows[rows["similarity"].notna()].iloc[0]
+        case = measured.get((str(task), str(source)))
+        between = f"{first['similarity_low']:.2f} to {first['similarity_high']:.2f}"
+        place = f"at {first['similarity']:.2f} from {source}, {between}"
+        if case and declared not in ("unknown", case):
+            lines.append(f"{task} is declared {declared}, and measured {case} ({place}).")
+        elif not case and declared != "unknown":
+            lines.append(
+                f"{task} is declared {declared}; its images do not decide that ({place}; similar is below 0.5)."
+            )
     return lines
 
 
@@ -269,11 +276,11 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
 
 def _outcomes(chosen: pd.DataFrame) -> Floats:
     """Return (S, I), 1 where the network of a seed classifies a test image right; (S, 1), accuracies, if not known."""
-    bits = _bits(chosen)
-    return chosen["test_accuracy"].to_numpy(float)[:, None] if bits is None else bits.astype(float)
+    right = bits(chosen)
+    return chosen["test_accuracy"].to_numpy(float)[:, None] if right is None else right.astype(float)
 
 
-def _bits(chosen: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
+def bits(chosen: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
     """Return (S, I): which images are classified right; None where they were not kept, or are not the same images."""
     if chosen.empty or chosen["test_correct"].isna().any() or chosen["n_test"].min() != chosen["n_test"].max():
         return None
@@ -284,70 +291,3 @@ def _bits(chosen: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
 def _mean(values: pd.Series) -> float:
     numbers = values.dropna().to_numpy(float)
     return float(numbers.mean()) if len(numbers) else float("nan")
-
-
-def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
-    """Return, per task, what its pretrained arm shows: test accuracies (depths, seeds), NaN where missing, and more."""
-    arm = table[table["pretrained"].astype(bool)]
-    found = {}
-    for task, rows in arm.groupby("task", sort=False):
-        grid = rows.assign(accuracy=rows["test_accuracy"].where(rows["selected"]).astype(float)).pivot_table(
-            index="freeze_depth", columns="seed", values="accuracy", aggfunc="max", dropna=False
-        )
-        matched_group, similarity = (_only(rows, column) for column in ("matched_group", "similarity"))
-        found[str(task)] = TaskEvidence(
-            case=str(rows["case"].iloc[0]),
-            depths=grid.index.to_numpy(int),
-            accuracy=grid.to_numpy(float),
-            matched_group=None if matched_group is None else str(matched_group),
-            similarity=None if similarity is None else float(similarity),
-            n_classes=int(rows["n_classes"].iloc[0]),
-            source_classes=int(rows["source_classes"].iloc[0]),
-            n_blocks=int(rows["n_blocks"].iloc[0]),
-            rates=tuple(_rates(part) for _, part in rows.groupby("freeze_depth")),
-            scores={
-                column.removeprefix("score_"): rows.groupby("freeze_depth")[column].mean().to_numpy(float)
-                for column in score_columns(rows)
-            },
-            correct=_cube(rows, grid),
-            seconds=_seconds(rows),
-            which=str(rows["which"].iloc[0]),
-        )
-    return found
-
-
-def _cube(rows: pd.DataFrame, grid: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
-    """Return (D, S, I) for the grid of depths and seeds, False where a seed has no result; None if it is not known."""
-    chosen = rows[rows["selected"]]
-    bits = _bits(chosen)
-    if bits is None:
-        return None
-    cube = np.zeros((*grid.shape, bits.shape[1]), bool)
-    places = (pd.Index(chosen["freeze_depth"]), pd.Index(chosen["seed"]))
-    cube[grid.index.get_indexer(places[0]), grid.columns.get_indexer(places[1])] = bits
-    return cube
-
-
-def _seconds(rows: pd.DataFrame) -> Floats | None:
-    """Return (D,): the training time of a chosen member at every depth, mean over seeds; None if one is not known."""
-    taken = rows["train_seconds"].where(rows["selected"]).astype(float).groupby(rows["freeze_depth"]).mean()
-    return np.asarray(taken, np.float64) if taken.gt(0).all() else None
-
-
-def _rates(rows: pd.DataFrame) -> tuple[float, ...]:
-    """Return the learning rates that were given; in version 0.1, all that were tried were. Each seed may try more."""
-    given = rows["lr_given"].dropna().unique()
-    named = {float(rate) for each in given for rate in each.split()}
-    return tuple(sorted(named or set(map(float, rows["lr"].dropna().unique()))))
-
-
-def score_columns(table: pd.DataFrame) -> list[str]:
-    """Return the columns of transferability scores that hold a value."""
-    named = [str(column) for column in table.columns if str(column).startswith("score_")]
-    return [column for column in named if table[column].notna().any()]
-
-
-def _only(rows: pd.DataFrame, column: str) -> Any:
-    """Return the column's first value; None if there is no such column or no value."""
-    values = rows[column].dropna().tolist() if column in rows else []
-    return values[0] if values else None
