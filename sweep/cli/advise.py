@@ -1,8 +1,9 @@
 """`python -m sweep.advise data=image_folder data.root=...`: which depth to keep frozen for one task, in limited time.
 
-Scores of all depths from one pass through the frozen network, then successive halving over depths (Jamieson and
-Talwalkar 2016): all are trained for a short while, the better half for twice as long, until few are left that
-have had all epochs. Only validation images decide. Records are those of a sweep: what was trained is not trained again.
+Scores of all depths from one pass through the frozen network give a first guess; then networks are trained, one depth
+and one fold at a time, each time the one that is worth most for its time (sweep/stats/belief.py), and the belief about
+the curve over depth is sharpened. Only validation images decide. Records are those of a sweep: what was trained is not
+trained again.
 """
 
 import dataclasses
@@ -12,8 +13,6 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,18 @@ from tabulate import tabulate
 
 from sweep import interrupt, paths
 from sweep.cli import compose
-from sweep.cli.halving import Arm, counted, halve, recommend
+from sweep.cli.search import Search
 from sweep.config import Which
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.paths import results_folder
 from sweep.plan.point import Point, plan
-from sweep.report import record
+from sweep.report.record import Record
 from sweep.run import measure
-from sweep.run.job import fetch, run_point
+from sweep.run.job import fetch
 from sweep.run.session import Session
 from sweep.stats import rule as verdict
+from sweep.stats.types import MARGIN
 
 HELP = """\
 python -m sweep.advise [budget_minutes=10] [settings of python -m sweep]
@@ -42,6 +42,10 @@ Takes every setting of `python -m sweep --help` but freeze_depth and pretrained,
 
 BUDGET = 10.0  # minutes
 NAME = "advise"  # below outputs/
+# How networks are trained, unless the user says otherwise: to a plateau, each seed on a fold of its own.
+RECIPE = ("batch_size=20", "seeds=5", "optimizer.schedule=plateau", "optimizer.extend=2", "data.rotate=true")
+EPOCHS, STEPS = 40, 2000  # at most, unless the user says otherwise; one epoch at least
+POSSIBLE = 0.05  # a depth is named beside the recommended one if it is good with this probability
 
 
 def main() -> None:
@@ -59,21 +63,16 @@ def advise(arguments: Sequence[str]) -> str:
     deadline = time.monotonic() + 60 * _budget(arguments)
     overrides = [each for each in arguments if not each.startswith("budget_minutes=")]
     first = _plan(overrides)
-    root = results_folder(first.config.name)
-    depths = range(first.facts.n_blocks + 1)
     session = Session()
     fetch([first], session)
     scores = score_depths(first, session)
-
-    def train(depth: int, epochs: int, others: Sequence[int]) -> Arm | None:
-        return _train(at(first, depth, epochs), others, root, session)
-
-    arms, notes = halve(depths, first.config.epochs, train, lambda: deadline - time.monotonic())
-    if not arms:
-        raise UserError(f"no depth could be trained; {root} has the errors")
-    made = Advice.of(arms, scores, first)
-    paths.write_text(root / "advice.json", json.dumps(made.as_dict(), indent=1))
-    return made.text(overrides, notes, first)
+    print(_first_guess(scores), flush=True)
+    given = next((first.config.lr_list for each in overrides if each.startswith("optimizer.lr=")), None)
+    search = Search(_bounded(first, overrides, session), results_folder(first.config.name), session, given)
+    search.run(lambda: deadline - time.monotonic())
+    made = Advice(search, scores)
+    paths.write_text(search.root / "advice.json", json.dumps(made.as_dict(), indent=1))
+    return made.text(overrides)
 
 
 def _budget(arguments: Sequence[str]) -> float:
@@ -97,7 +96,8 @@ def _plan(overrides: Sequence[str]) -> Point:
             raise UserError(f"{each}: no such option; use key=value, and see --help")
     # what comes first gives way to the user's own
     try:
-        (point,) = compose.points([f"name={NAME}", *overrides, "freeze_depth=0", "pretrained=true"], multirun=False)
+        whole = [f"name={NAME}", *RECIPE, *overrides, "freeze_depth=0", "pretrained=true"]
+        (point,) = compose.points(whole, multirun=False)
     except UserError as error:
         raise UserError(str(error).replace("several values need -m", "advise takes one value")) from error
     if point.config.freeze.which is not Which.prefix or point.config.freeze.epochs is not None:
@@ -107,9 +107,15 @@ def _plan(overrides: Sequence[str]) -> Point:
     return point
 
 
-def at(point: Point, depth: int, epochs: int) -> Point:
-    """Return the same point at another depth, for that many epochs."""
-    return plan(dataclasses.replace(point.config, freeze_depth=depth, epochs=epochs))
+def _bounded(point: Point, overrides: Sequence[str], session: Session) -> Point:
+    """Return the point with as many epochs as EPOCHS and STEPS allow, unless the user set them."""
+    if any(each.startswith("epochs=") for each in overrides):
+        return point
+    config = point.config
+    task = session.task(config.data, point.facts.image_size, config.cache.max_gb)
+    count = len(data.draw(config.data, task, config.seed_list[0]).train)
+    epochs = max(1, min(EPOCHS, STEPS * config.batch_size // count))
+    return plan(dataclasses.replace(config, epochs=epochs))
 
 
 def score_depths(point: Point, session: Session) -> list[dict[str, float]]:
@@ -121,128 +127,104 @@ def score_depths(point: Point, session: Session) -> list[dict[str, float]]:
     return measure.score_depths(session.network(point, 0, facts.n_blocks), chosen, head)
 
 
-def _train(point: Point, others: Sequence[int], root: Path, session: Session) -> Arm | None:
-    """Return what training the point showed; None if it failed or diverged, which is said.
-
-    others: the depths that will be trained, too: their frozen blocks' outputs are kept on the way.
-    """
-    outcome = run_point(point, root, session, set(others) - {0})
-    place = f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen, {counted(point.config.epochs, 'epoch')}"
-    if outcome.error:
-        print(f"  {place}  FAILED: {outcome.error}", flush=True)
-        return None
-    folder = record.job_folder(root, point.job)
-    members = [m for seed in point.config.seed_list for m in record.read_members(folder, seed) or [] if m.selected]
-    accuracy = np.array([member.val_accuracy for member in members], float)
-    print(f"  {place}  {outcome.seconds:6.1f} s  validation {100 * accuracy.mean():5.1f} %", flush=True)
-    first = members[0]
-    return Arm(
-        point.config.freeze_depth,
-        point.config.epochs,
-        accuracy,
-        first.n_val or 0,
-        float(np.mean([member.seconds_per_epoch for member in members])),
-        max(float(member.prefix_seconds or 0.0) for member in members),
-        float(np.mean([member.test_accuracy for member in members])),
-        None if first.similarity is None else (first.similarity, first.similar),
-    )
+def _first_guess(scores: Sequence[Mapping[str, float]]) -> str:
+    known = {depth: each["knn"] for depth, each in enumerate(scores) if "knn" in each}
+    if not known:
+        return "Too few images for scores of the depths; training."
+    return f"First guess, by the nearest neighbours of features: {max(known, key=known.__getitem__)}. Training."
 
 
-@dataclass(frozen=True)
 class Advice:
-    """The recommended depth and all that it rests on. last: the depths that had the most epochs."""
+    """The recommended depth and all that it rests on."""
 
-    depth: int
-    low: int
-    high: int
-    arms: Mapping[int, Arm]
-    last: tuple[int, ...]
-    scores: Sequence[Mapping[str, float]]
-    rule: str
+    def __init__(self, search: Search, scores: Sequence[Mapping[str, float]]) -> None:
+        self.search, self.scores = search, scores
+        self.belief = search.belief()
+        # What was not trained is not recommended, whatever is believed of it.
+        self.depth = self.belief.keep({run.depth for run in search.runs})
+        self.loss = 100 * self.belief.expected_loss()
+        self.good = self.belief.good(MARGIN)
 
-    @classmethod
-    def of(cls, arms: Mapping[int, Arm], scores: Sequence[Mapping[str, float]], point: Point) -> "Advice":
-        """Decide among the depths that were trained longest."""
-        longest = max(arm.epochs for arm in arms.values())
-        last = tuple(sorted(depth for depth, arm in arms.items() if arm.epochs == longest))
-        depth, low, high = recommend([arms[each] for each in last])
-        placed = next((arm.placement for arm in arms.values() if arm.placement), None)
-        return cls(depth, low, high, arms, last, scores, rule(point, placed))
-
-    def rows(self, epochs: int) -> list[dict[str, str]]:
-        """Return the table; times are of one model for that many epochs."""
+    def rows(self) -> list[dict[str, str]]:
+        """Return the table: a row per depth."""
         lines = []
-        for depth in range(len(self.scores)):
-            line = {"frozen": f"{depth}/{len(self.scores) - 1}" + (" <-" if depth == self.depth else "")}
-            arm = self.arms.get(depth)
-            if arm:
-                mean = 100 * arm.accuracy.mean()
-                half = 196 * math.sqrt(max(arm.accuracy.mean() * (1 - arm.accuracy.mean()), 1e-12) / arm.n_val)
-                line |= {
-                    "validation %": f"{mean:.1f} ± {half:.1f}",
-                    "after epochs": str(arm.epochs),
-                    "s/epoch": f"{arm.epoch_seconds:.3g}",
-                    f"s for {epochs} epochs": f"{arm.prefix_seconds + epochs * arm.epoch_seconds:.3g}",
-                }
-            else:
-                line |= {"validation %": "-", "after epochs": "-", "s/epoch": "-", f"s for {epochs} epochs": "-"}
-            for name in ("logme", "knn"):
+        runs, spread = self.search.runs, 196 * np.sqrt(np.diag(self.belief.covariance))
+        for depth in range(self.search.n_depths):
+            own = [run for run in runs if run.depth == depth]
+            line = {"frozen": f"{depth}/{self.search.n_depths - 1}" + (" <-" if depth == self.depth else "")}
+            shares = [run.correct.mean() for run in own]
+            line["validation %"] = f"{100 * np.mean(shares):.1f}" if own else "-"
+            line["folds"] = str(len(own))
+            line["believed %"] = f"{100 * self.belief.mean[depth]:.1f} ± {spread[depth]:.1f}"
+            line["expected loss"] = f"{self.loss[depth]:.1f}"
+            line["good, %"] = f"{100 * self.good[depth]:.0f}"
+            line["s/network"] = f"{np.mean([run.seconds for run in own]):.3g}" if own else "-"
+            for name, title, scale, style in (("logme", "LogME", 1, ".3f"), ("knn", "5-NN %", 100, ".1f")):
                 value = self.scores[depth].get(name)
-                line[{"logme": "LogME", "knn": "5-NN %"}[name]] = (
-                    "-" if value is None else f"{value:.3f}" if name == "logme" else f"{100 * value:.1f}"
-                )
+                line[title] = "-" if value is None else f"{scale * value:{style}}"
             lines.append(line)
         return lines
 
-    def text(self, overrides: Sequence[str], notes: Sequence[str], point: Point) -> str:
+    def text(self, overrides: Sequence[str]) -> str:
         """Return what the terminal shows."""
-        chosen = self.arms[self.depth]
-        among = f"trained for {counted(chosen.epochs, 'epoch')} ({', '.join(map(str, self.last))})"
-        untried = len(self.arms) < len(self.scores)
-        seeds, rates = len(point.config.seed_list), len(point.config.lr_list)
-        models = f"{counted(seeds, 'seed')} x {counted(rates, 'learning rate')}"
-        interval = f"95 % interval {self.low} to {self.high}, among the depths {among}"
-        settings = [each for each in overrides if not each.startswith("name=")]
-        settings += ["pretrained=true", f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
+        point, chosen = self.search.point, self._chosen()
+        others = [
+            depth for depth in range(self.search.n_depths) if self.good[depth] >= POSSIBLE and depth != self.depth
+        ]
+        apart = f"; it cannot be told from {', '.join(map(str, others))}" if others else ""
+        n_val = len(self.search.runs[0].correct)
+        settings = [each for each in overrides if not each.startswith(("name=", "optimizer.lr=", "epochs="))]
+        named = {each.partition("=")[0] for each in settings}
+        settings += [each for each in RECIPE if each.partition("=")[0] not in {*named, "seeds", "optimizer.extend"}]
+        settings += [f"epochs={point.config.epochs}", f"optimizer.lr={chosen.lr:g}", "pretrained=true"]
+        settings += [f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
+        placed = next((each for each in self.search.chosen if each.similarity is not None), None)
         return "\n".join(
             [
                 "",
-                tabulate(self.rows(point.config.epochs), headers="keys", disable_numparse=True, stralign="right"),
+                tabulate(self.rows(), headers="keys", disable_numparse=True, stralign="right"),
                 "",
-                *(f"Note: {note}." for note in notes),
-                f"{'Of the depths that were trained, keep' if untried else 'Keep'} "
-                f"{self.depth} of {len(self.scores) - 1} blocks frozen "
-                f"({interval if len(self.last) > 1 else 'no interval: the only depth ' + among}).",
-                f"Expected accuracy after {counted(chosen.epochs, 'epoch')}: {100 * chosen.test_accuracy:.1f} % "
-                "(test images; shown for this depth alone).",
-                f"Validation: ± is 95 %, over {chosen.n_val} images; depths dropped early have had fewer epochs.",
-                f"Seconds are of one model; the command below trains {models}.",
-                self.rule,
+                *(f"Note: {note}." for note in self.search.notes),
+                f"Keep {self.depth} of {self.search.n_depths - 1} blocks frozen{apart}.",
+                f"Expected loss against the best depth: {self.loss[self.depth]:.1f} accuracy points; at most "
+                f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
+                f"Accuracy on test images, of one network: {100 * (chosen.test_accuracy or 0):.1f} %.",
+                f"believed: ± 95 %, of {len(self.search.runs)} networks on folds of {n_val} validation images;"
+                " neighbouring depths are believed to be alike. good: at most a point below the best.",
+                rule(point, None if placed is None else (placed.similarity or 0.0, placed.similar)),
                 "",
                 "Train and export it:",
                 f"  python -m sweep {shlex.join(settings)}",
             ]
         )
 
+    def _chosen(self) -> Record:
+        """Return the first network of the recommended depth."""
+        return next(member for member in self.search.chosen if member.facts.freeze_depth == self.depth)
+
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; test accuracy of the recommended depth only."""
+        """Return plain JSON values; accuracies and losses in 0..1, test accuracy of the recommended depth only."""
+        point, placed = self.search.point, next((m for m in self.search.chosen if m.similarity is not None), None)
         return {
             "freeze_depth": self.depth,
-            "interval": [self.low, self.high],
-            "compared": list(self.last),
-            "test_accuracy": self.arms[self.depth].test_accuracy,
-            "rule": self.rule,
+            "expected_loss": float(self.loss[self.depth]) / 100,
+            "probability_good": float(self.good[self.depth]),
+            "margin": MARGIN,
+            "test_accuracy": self._chosen().test_accuracy,
+            "rule": rule(point, None if placed is None else (placed.similarity or 0.0, placed.similar)),
             "depths": [
                 {
                     "freeze_depth": depth,
-                    "epochs": arm.epochs,
-                    "val_accuracy": arm.accuracy.tolist(),
-                    "n_val": arm.n_val,
-                    "seconds_per_epoch": arm.epoch_seconds,
-                    "prefix_seconds": arm.prefix_seconds,
+                    "believed": float(self.belief.mean[depth]),
+                    "sd": float(np.sqrt(self.belief.covariance[depth, depth])),
+                    "expected_loss": float(self.loss[depth]) / 100,
+                    "probability_good": float(self.good[depth]),
+                    "val_accuracy": {
+                        str(run.fold): float(run.correct.mean()) for run in self.search.runs if run.depth == depth
+                    },
                     "scores": dict(self.scores[depth]),
                 }
-                for depth, arm in sorted(self.arms.items())
+                for depth in range(self.search.n_depths)
             ],
         }
 

@@ -101,16 +101,16 @@ def beyond(config: Config, trained: Sequence[Trained]) -> float | None:
     trained = sorted(trained, key=_by_rate)
     best, rates = _best(trained), [each.lr for each in trained]
     if best in (None, 0) and sum(rate < given[0] for rate in rates) < config.optimizer.extend:
-        return _half_decade(rates[0], -1)
+        return half_decade(rates[0], -1)
     if best == len(trained) - 1 and sum(rate > given[-1] for rate in rates) < config.optimizer.extend:
-        return _half_decade(rates[-1], 1)
+        return half_decade(rates[-1], 1)
     return None
 
 
-def _half_decade(rate: float, way: int) -> float:
+def half_decade(rate: float, way: int) -> float:
     """Return the next of ..., 0.001, 0.003, 0.01, ... on that side of the rate, at least a third of a decade away.
 
-    >>> _half_decade(0.003, 1), _half_decade(0.0003, -1), _half_decade(0.0005, 1)
+    >>> half_decade(0.003, 1), half_decade(0.0003, -1), half_decade(0.0005, 1)
     (0.01, 0.0001, 0.003)
     """
     series = [float(f"{digit}e{power}") for power in range(-12, 7) for digit in (1, 3)]
