@@ -294,11 +294,10 @@ def document(count: int, fewer: int) -> str:
     lines += [row(HOLED.name + ", allow_missing", HOLED.judge(count, 3, allow_missing=True))]
     covered = 100 * coverage(RULED[2], fewer, 4)
     sets = ["| simulated | " + " | ".join(COVERED.values()) + " |", "|" + "---|" * (len(COVERED) + 1)]
-    near = [
-        f"{100 * frechet_coverage(images, shift, fewer, 6):.1f} % with {images} images, {words}"
-        for images in (200, 500, 1000)
-        for shift, words in ((0.0, "near"), (0.5, "farther"), (1.5, "far"))
-    ]
+    held = ["| images | near, % | farther, % | far, % |", "|---|---|---|---|"]
+    for images in (200, 500, 1000):
+        shares = (f"{100 * frechet_coverage(images, shift, fewer, 6):.1f}" for shift in (0.0, 0.5, 1.5))
+        held.append(f"| {images} | {' | '.join(shares)} |")
     for each in CURVES:
         found = each.coverage(count, 5)
         shown = [f"{x:.2f}" if name == "size" else f"{100 * x:.1f}" for name, x in found._asdict().items()]
@@ -338,8 +337,10 @@ where curves are flat, take the set.
 
 ## Distance of a task to the source
 
-The 95 % interval of the Frechet distance, on simulated features of known distance ({fewer} pairs of samples each), held
-the true one in {", ".join(near)}.
+How often the 95 % interval of the Frechet distance held the true one, on simulated features of known distance ({fewer}
+pairs of samples each):
+
+{chr(10).join(held)}
 """
 
 

@@ -523,6 +523,10 @@ def test_later_results_replace_earlier_ones(tmp_path: Path) -> None:
     rows = table.merged([table.collect("x", table.read(root, points)) for root in (old, new)])
     assert len(rows) == 72
     assert (rows["test_loss"] == 7).all()
+    (record.job_folder(new, points[0].job) / "seed-1.json").unlink()
+    rows = table.merged([table.collect("x", table.read(root, points)) for root in (old, new)])
+    assert len(rows) == 72
+    assert (rows["status"] == "ok").all(), "what is missing replaces nothing"
 
 
 def test_folders_without_results_or_target_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,13 +135,15 @@ def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
 
 
 def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return one table of several; of a job's seed that is in two, the rows of the later one.
+    """Return one table of several; of a job's seed that has a result in two, the rows of the later one.
 
     Rows are in an order that does not depend on which table they came from.
     """
     whole = pd.concat(tables, keys=range(len(tables)), names=["part"]).reset_index("part")
-    last = whole.groupby(["job", "seed"])["part"].transform("max")
-    kept = whole[whole["part"] == last].drop(columns="part")
+    has_result = whole.groupby(["job", "seed", "part"])["selected"].transform("any")
+    rank = whole["part"] + len(tables) * has_result  # what is missing in one table replaces nothing
+    last = rank.groupby([whole["job"], whole["seed"]]).transform("max")
+    kept = whole[rank == last].drop(columns="part")
     order = ["task", "pretrained", "freeze_depth", "job", "seed", "lr"]
     return kept.sort_values(order, ascending=[True, False, True, True, True, True]).reset_index(drop=True)
 
