@@ -94,6 +94,11 @@ def test_images_widen_what_seeds_leave_open() -> None:
     assert (alone.over, both.over) == ("seeds", "seeds and test images")
 
 
+def test_one_test_image_is_no_sample_of_images() -> None:
+    correct = np.ones((2, 3, 1), bool)
+    assert chosen(evidence(correct.mean(axis=2), correct)).good == [0, 2]
+
+
 def test_cost_and_the_margins_share_are_what_was_measured() -> None:
     choice = chosen(evidence(np.full((2, 2), 0.6), seconds=np.array([20.0, 1.0]), n_classes=10))
     assert choice.cost == [1, 0.05]

@@ -49,7 +49,7 @@ def choose(task: TaskEvidence, margin: float = MARGIN) -> Choice | None:
     drawn = mean[:, None] + _drawn(spread(task))  # (D, DRAWS)
     lost = drawn.max(axis=0) - drawn
     likely = np.mean(lost <= margin + 1e-12, axis=1) >= UNLIKELY
-    likely[mean.argmax()] = True
+    likely |= mean >= mean.max() - margin - 1e-12  # what is within the margin as it stands is not left out
     kept = kept_depths(task.depths, drawn, margin)
     chance = 1 / task.n_classes if task.n_classes else 0.0
     gained = float(mean.max()) - chance
@@ -85,7 +85,7 @@ def has_signal(task: TaskEvidence) -> bool:
 def spread(task: TaskEvidence) -> Spread:
     """Return how the mean curve of a task with two depths and two seeds or more may be off."""
     seeds, freedom = _of_seeds(task.accuracy)
-    if task.correct is None:
+    if task.correct is None or task.correct.shape[2] < 2:
         return Spread(seeds, np.zeros_like(seeds), freedom)
     images, together = _of_images(task.correct)
     return Spread(_positive(seeds - together), _positive(images - together) + together, freedom)
