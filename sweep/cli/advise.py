@@ -67,7 +67,7 @@ def advise(arguments: Sequence[str]) -> str:
     fetch([first], session)
     scores = score_depths(first, session)
     print(_first_guess(scores), flush=True)
-    given = next((first.config.lr_list for each in overrides if each.startswith("optimizer.lr=")), None)
+    given = first.config.lr_list if any(each.startswith("optimizer.lr=") for each in overrides) else None
     search = Search(_bounded(first, overrides, session), results_folder(first.config.name), session, given)
     search.run(lambda: deadline - time.monotonic())
     made = Advice(search, scores)
@@ -135,15 +135,18 @@ def _first_guess(scores: Sequence[Mapping[str, float]]) -> str:
 
 
 class Advice:
-    """The recommended depth and all that it rests on."""
+    """The recommended depth, the first network of it that was trained, and all that it rests on; losses in 0..1."""
 
     def __init__(self, search: Search, scores: Sequence[Mapping[str, float]]) -> None:
         self.search, self.scores = search, scores
         self.belief = search.belief()
         # What was not trained is not recommended, whatever is believed of it.
         self.depth = self.belief.keep({run.depth for run in search.runs})
-        self.loss = 100 * self.belief.expected_loss()
+        self.chosen = next(each for each in search.chosen if each.facts.freeze_depth == self.depth)
+        self.loss = self.belief.expected_loss()
         self.good = self.belief.good(MARGIN)
+        placed = next((each for each in search.chosen if each.similarity is not None), None)
+        self.rule = rule(search.point, placed)
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table: a row per depth."""
@@ -156,7 +159,7 @@ class Advice:
             line["validation %"] = f"{100 * np.mean(shares):.1f}" if own else "-"
             line["folds"] = str(len(own))
             line["believed %"] = f"{100 * self.belief.mean[depth]:.1f} ± {spread[depth]:.1f}"
-            line["expected loss"] = f"{self.loss[depth]:.1f}"
+            line["expected loss"] = f"{100 * self.loss[depth]:.1f}"
             line["good, %"] = f"{100 * self.good[depth]:.0f}"
             line["s/network"] = f"{np.mean([run.seconds for run in own]):.3g}" if own else "-"
             for name, title, scale, style in (("logme", "LogME", 1, ".3f"), ("knn", "5-NN %", 100, ".1f")):
@@ -167,7 +170,7 @@ class Advice:
 
     def text(self, overrides: Sequence[str]) -> str:
         """Return what the terminal shows."""
-        point, chosen = self.search.point, self._chosen()
+        point, chosen = self.search.point, self.chosen
         others = [
             depth for depth in range(self.search.n_depths) if self.good[depth] >= POSSIBLE and depth != self.depth
         ]
@@ -178,7 +181,6 @@ class Advice:
         settings += [each for each in RECIPE if each.partition("=")[0] not in {*named, "seeds", "optimizer.extend"}]
         settings += [f"epochs={point.config.epochs}", f"optimizer.lr={chosen.lr:g}", "pretrained=true"]
         settings += [f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
-        placed = next((each for each in self.search.chosen if each.similarity is not None), None)
         return "\n".join(
             [
                 "",
@@ -186,38 +188,33 @@ class Advice:
                 "",
                 *(f"Note: {note}." for note in self.search.notes),
                 f"Keep {self.depth} of {self.search.n_depths - 1} blocks frozen{apart}.",
-                f"Expected loss against the best depth: {self.loss[self.depth]:.1f} accuracy points; at most "
+                f"Expected loss against the best depth: {100 * self.loss[self.depth]:.1f} accuracy points; at most "
                 f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
                 f"Accuracy on test images, of one network: {100 * (chosen.test_accuracy or 0):.1f} %.",
                 f"believed: ± 95 %, of {len(self.search.runs)} networks on folds of {n_val} validation images;"
                 " neighbouring depths are believed to be alike. good: at most a point below the best.",
-                rule(point, None if placed is None else (placed.similarity or 0.0, placed.similar)),
+                self.rule,
                 "",
                 "Train and export it:",
                 f"  python -m sweep {shlex.join(settings)}",
             ]
         )
 
-    def _chosen(self) -> Record:
-        """Return the first network of the recommended depth."""
-        return next(member for member in self.search.chosen if member.facts.freeze_depth == self.depth)
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values; accuracies and losses in 0..1, test accuracy of the recommended depth only."""
-        point, placed = self.search.point, next((m for m in self.search.chosen if m.similarity is not None), None)
         return {
             "freeze_depth": self.depth,
-            "expected_loss": float(self.loss[self.depth]) / 100,
+            "expected_loss": float(self.loss[self.depth]),
             "probability_good": float(self.good[self.depth]),
             "margin": MARGIN,
-            "test_accuracy": self._chosen().test_accuracy,
-            "rule": rule(point, None if placed is None else (placed.similarity or 0.0, placed.similar)),
+            "test_accuracy": self.chosen.test_accuracy,
+            "rule": self.rule,
             "depths": [
                 {
                     "freeze_depth": depth,
                     "believed": float(self.belief.mean[depth]),
                     "sd": float(np.sqrt(self.belief.covariance[depth, depth])),
-                    "expected_loss": float(self.loss[depth]) / 100,
+                    "expected_loss": float(self.loss[depth]),
                     "probability_good": float(self.good[depth]),
                     "val_accuracy": {
                         str(run.fold): float(run.correct.mean()) for run in self.search.runs if run.depth == depth
@@ -229,15 +226,15 @@ class Advice:
         }
 
 
-def rule(point: Point, placed: tuple[float, bool | None] | None) -> str:
-    """Return what the rule of thumb would have said of this task."""
+def rule(point: Point, placed: Record | None) -> str:
+    """Return what the rule of thumb would have said of this task; placed: a record with the measured similarity."""
     case, n_classes, source_classes = point.facts.case, point.facts.n_classes, point.facts.source_classes
     depths = np.arange(point.facts.n_blocks + 1)
     fewer = "similar_fewer" if n_classes < source_classes else "similar_more"
     counts = f"{n_classes} classes, the source {source_classes}"
-    if case == "unknown" and placed and placed[1] is not None:
-        case = fewer if placed[1] else "dissimilar"
-        counts += f"; measured at {placed[0]:.2f} between the source (0) and noise (1)"
+    if case == "unknown" and placed and placed.similar is not None:
+        case = fewer if placed.similar else "dissimilar"
+        counts += f"; measured at {placed.similarity:.2f} between the source (0) and noise (1)"
     if case != "unknown":
         return f"The rule of thumb says {verdict.rule_depth(case, depths)} ({case.replace('_', ', ')}: {counts})."
     return (

@@ -35,8 +35,8 @@ FACES = (
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
 )
-# For the crossed study: no letter that looks like one of LATIN or of another alphabet.
-LATIN_FEW = LATIN[:5]
+LATIN_FEW = LATIN[:5]  # for a source of few classes
+# No letter that looks like one of LATIN or of another alphabet.
 LOWERCASE = "abdefghijklmnqrt"
 SYMBOLS = "!?&@#%+=<*/$§¶€£"
 STENCIL = 96  # pixels; characters are drawn once at this size, then warped

@@ -57,19 +57,19 @@ def merge(folders: Sequence[Path], target: Path) -> Report:
     made again where its records no longer are.
     raises: UserError for a folder that has neither.
     """
-    tables, study = [], StudyConfig()
+    tables, study, name = [], StudyConfig(), target.resolve().name
     for folder in folders:
         if table.manifest_path(folder).exists():
             points, study = table.read_manifest(folder)
-            tables.append(table.collect(target.resolve().name, table.read(folder, points)))
+            tables.append(table.collect(name, table.read(folder, points)))
         elif (folder / "table.parquet").exists():
             tables.append(_read(folder / "table.parquet"))
         else:
             raise UserError(
                 f"{folder}: neither sweep.json nor table.parquet there; give the folder of a sweep or a report"
             )
-    rows = table.merged(tables).assign(name=target.resolve().name)
-    return _write(target, content.gather(target.resolve().name, rows, table.curves([]), study))
+    rows = table.merged(tables).assign(name=name)
+    return _write(target, content.gather(name, rows, table.curves([]), study))
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -176,7 +176,7 @@ def contradictions(table: pd.DataFrame) -> list[str]:
     lines = []
     measured = measured_cases(table)
     for (task, source), rows in table[table["similarity"].notna()].groupby(["task", "source"], sort=False):
-        declared, first = rows["case"].iloc[0], rows[rows["similarity"].notna()].iloc[0]
+        declared, first = rows["case"].iloc[0], rows.iloc[0]
         case = measured.get((str(task), str(source)))
         between = f"{first['similarity_low']:.2f} to {first['similarity_high']:.2f}"
         place = f"at {first['similarity']:.2f} from {source}, {between}"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from sweep.config import BatchNorm, Config
@@ -22,7 +21,6 @@ from sweep.run import machine
 from sweep.run.feed import Feed
 from sweep.run.session import Session
 from sweep.seeds import torch_seed
-from sweep.train.examples import Examples
 from sweep.train.heads import fit_heads, is_head
 from sweep.train.loop import Curves, Recipe, evaluate, fit
 
@@ -194,11 +192,6 @@ def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequ
     return members
 
 
-def _correct(model: nn.Module, examples: Examples, point: Point) -> npt.NDArray[np.bool_]:
-    """Return which examples are classified right (N,)."""
-    return evaluate(model, examples, point.config.precision).correct
-
-
 def _rank(curves: Curves) -> tuple[float, float]:
     """Return by what members are compared: highest validation accuracy, then lowest validation loss."""
     return (curves.val_accuracy[-1], -curves.val_loss[-1]) if curves.val_loss else (0.0, 0.0)
@@ -233,7 +226,7 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
         raise RuntimeError(f"frozen tensors changed while training: {trained.before} before, {trained.after} after")
     curves, diverged, device = trained.curves, trained.curves.diverged, session.device(point)
     tracked = point.config.freeze.batchnorm is BatchNorm.track
-    judged = len(feed.val) and not diverged
+    judged = None if diverged or not len(feed.val) else evaluate(trained.model, feed.val, point.config.precision)
     return Record(
         facts=point.facts,
         job=point.job,
@@ -266,5 +259,5 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
             "covers": "parameters" if tracked else "all",
         },
         curves={key: [*values] for key, values in vars(curves).items() if values},
-        val_correct=record.packed(_correct(trained.model, feed.val, point)) if judged else None,
+        val_correct=record.packed(judged.correct) if judged else None,
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sweep.stats.tests import two_way
 from sweep.stats.types import TaskEvidence
 
 
@@ -53,9 +54,5 @@ def _of_images(sources: Sequence[TaskEvidence], index: int) -> float:
     if len(known) < len(sources):
         return math.nan
     gain = np.concatenate([each[index].astype(float) - each[0] for each in known])  # (R S, I)
-    n_networks, n_images = gain.shape
-    own = float(gain.mean(axis=0).var(ddof=1))
-    rest = gain - gain.mean(axis=0) - gain.mean(axis=1, keepdims=True) + gain.mean()
-    together = float((rest**2).sum()) / ((n_networks - 1) * (n_images - 1))
-    variance: float = (own - together / n_networks) / n_images
-    return variance
+    _, own, together = two_way(gain)
+    return own - together

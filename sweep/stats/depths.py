@@ -75,7 +75,7 @@ def has_signal(task: TaskEvidence) -> bool:
         return True
     curve = task.curve
     best, worst = int(curve.argmax()), int(curve.argmin())
-    outcomes = task.accuracy[:, :, None] if task.correct is None else task.correct.astype(float)
+    outcomes = task.outcomes
     low = tests.mean_interval(outcomes[best])[2]
     parts = tests.parts_of_mean(outcomes[best] - outcomes[worst])
     error = math.sqrt(sum(part.variance for part in parts))

@@ -8,7 +8,7 @@ from scipy import stats
 
 from sweep.stats import tests
 from sweep.stats.rule import by_unit
-from sweep.stats.types import ALPHA, MARGIN, POWER, Choice, Floats, Interval, TaskEvidence
+from sweep.stats.types import ALPHA, MARGIN, POWER, Choice, Interval, TaskEvidence
 
 
 class Effect(NamedTuple):
@@ -58,17 +58,11 @@ def _half_over_seeds(tasks: Mapping[str, TaskEvidence], ends: Sequence[str]) -> 
     parts = []
     for task, each in compared.items():
         weight = float(by_unit(tasks, {other: float(other == task) for other in tasks}, each.case).mean())
-        gain = _ends(each)
-        parts.append([each._replace(variance=weight**2 * each.variance) for each in tests.parts_of_mean(100 * gain)])
+        outcomes = each.outcomes
+        own = tests.parts_of_mean(100 * (outcomes[-1] - outcomes[0]))
+        parts.append([part._replace(variance=weight**2 * part.variance) for part in own])
     half = math.hypot(*(tests.half_interval(kind) for kind in zip(*parts, strict=True)))
     return half if half > 1e-10 else None
-
-
-def _ends(task: TaskEvidence) -> Floats:
-    """Return what the deepest depth gains over the shallowest, (S, I) by seed and image where these are known."""
-    outcomes = task.accuracy[:, :, None] if task.correct is None else task.correct
-    gain: Floats = outcomes[-1].astype(float) - outcomes[0]
-    return gain
 
 
 def gains(tasks: Mapping[str, TaskEvidence], index: int) -> dict[str, float]:

@@ -149,9 +149,7 @@ def _slope(name: str, shares: Mapping[str, Fraction], distance: Mapping[str, flo
     if len(far) < 4 or np.ptp(far) == 0:
         return []
     trend = tests.kendall(-far, share)  # few distinct shares: as levels
-    untied = [np.sum(np.sign(np.subtract.outer(values, values)) != 0) / 2 for values in (far, share)]
-    tau = trend.statistic / math.sqrt(untied[0] * untied[1]) if all(untied) else 0.0
-    return [Hypothesis(name, len(far), trend._replace(statistic=tau))]
+    return [Hypothesis(name, len(far), _as_tau(trend, [(far, share)]))]
 
 
 def _slope_in_groups(
@@ -161,13 +159,19 @@ def _slope_in_groups(
     groups: dict[str | None, list[tuple[float, float]]] = {}
     for task, far in distance.items():
         groups.setdefault(tasks[task].matched_group, []).append((-far, float(shares[task])))
-    pairs = [np.array(members).T for members in groups.values() if len({far for far, _ in members}) > 1]
-    if not pairs or max(each.shape[1] for each in pairs) > tests.MOST_WITHIN:
+    pairs = [tuple(np.array(members).T) for members in groups.values() if len({far for far, _ in members}) > 1]
+    sizes = [len(far) for far, _ in pairs]
+    if not pairs or max(sizes) > tests.MOST_WITHIN:
         return []
-    trend = tests.kendall_within([(far, share) for far, share in pairs])
-    untied = [sum(np.sum(np.sign(np.subtract.outer(x, x)) != 0) / 2 for x in axis) for axis in zip(*pairs, strict=True)]
-    tau = trend.statistic / math.sqrt(untied[0] * untied[1]) if all(untied) else 0.0
-    return [Hypothesis(name, sum(each.shape[1] for each in pairs), trend._replace(statistic=tau))]
+    return [Hypothesis(name, sum(sizes), _as_tau(tests.kendall_within(pairs), pairs))]
+
+
+def _as_tau(trend: Trend, groups: Sequence[tuple[Floats, Floats]]) -> Trend:
+    """Return the trend with Kendall's tau-b in the place of the score S that is summed over these groups."""
+    untied = [
+        sum(np.sum(np.sign(np.subtract.outer(x, x)) != 0) / 2 for x in axis) for axis in zip(*groups, strict=True)
+    ]
+    return trend._replace(statistic=trend.statistic / math.sqrt(untied[0] * untied[1]) if all(untied) else 0.0)
 
 
 def _class_contrast(tasks: Mapping[str, TaskEvidence], kept: Mapping[str, int]) -> list[Hypothesis]:

@@ -52,14 +52,22 @@ def parts_of_mean(values: Floats) -> tuple[Part, Part]:
     Two rows or more.
     """
     n_rows, n_columns = values.shape
-    rows, columns = values.mean(axis=1), values.mean(axis=0)
-    of_rows = float(rows.var(ddof=1)) / n_rows
     if n_columns == 1:
-        return Part(of_rows, n_rows - 1), Part(0.0, 1)
+        return Part(float(values.var(ddof=1)) / n_rows, n_rows - 1), Part(0.0, 1)
+    of_rows, of_columns, together = two_way(values)
+    return Part(max(0.0, of_rows - together), n_rows - 1), Part(max(of_columns, together), n_columns - 1)
+
+
+def two_way(values: Floats) -> tuple[float, float, float]:
+    """Return what rows, columns, and a row and a column together add to the variance of the mean of values (S, I).
+
+    The mean squares, each over the number of values: the first two hold the third. Two rows and two columns or more.
+    """
+    n_rows, n_columns = values.shape
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
     residual = values - rows[:, None] - columns + values.mean()
     together = float((residual**2).sum()) / ((n_rows - 1) * (n_columns - 1) * n_rows * n_columns)
-    of_columns = float(columns.var(ddof=1)) / n_columns
-    return Part(max(0.0, of_rows - together), n_rows - 1), Part(max(of_columns, together), n_columns - 1)
+    return float(rows.var(ddof=1)) / n_rows, float(columns.var(ddof=1)) / n_columns, together
 
 
 def half_interval(parts: Sequence[Part], level: float = 0.95) -> float:

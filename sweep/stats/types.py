@@ -57,6 +57,11 @@ class TaskEvidence:
         return curve
 
     @property
+    def outcomes(self) -> Floats:
+        """Return (D, S, I), 1 where a test image is classified right; (D, S, 1), accuracies, if that is not known."""
+        return self.accuracy[:, :, None] if self.correct is None else self.correct.astype(float)
+
+    @property
     def complete(self) -> bool:
         """Return whether every depth has the accuracy of every seed, of one seed at least."""
         return bool(self.accuracy.size and np.isfinite(self.accuracy).all())

@@ -50,8 +50,7 @@ def decide(evidence: Evidence) -> Decision:
             reason += " (study.allow_missing=true draws it from the rest)"
             return replace(seen, decision="incomplete", reason=reason)
         caveat += _caveat(seen.missing, len(known), len(tasks) + len(silent))
-    if silent or seen.missing:
-        seen = replace(seen, n_tasks=len(tasks), n_seeds=_seeds(tasks))
+    seen = replace(seen, n_tasks=len(tasks), n_seeds=_seeds(tasks))
     if obstacle := _unequal_rates(tasks) or _one_case(tasks, evidence.tasks):
         return replace(seen, reason=caveat + obstacle)
     return _compare(seen, tasks, caveat)
