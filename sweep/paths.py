@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -76,10 +76,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _finite(value: Any) -> Any:
-    """Replace what JSON has no word for: a NaN or infinite loss becomes null."""
+def finite(value: Any) -> Any:
+    """Return the value as JSON has words for it: a NaN or infinite loss becomes null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,7 +16,7 @@ from sweep.config import Above, Augment, BatchNorm, Config, OptimizerConfig, Pre
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models.frozen import Network, fingerprint
-from sweep.plan.point import plan
+from sweep.plan.point import Point, plan
 from sweep.report import record
 from sweep.report.record import Record
 from sweep.run import members as members_of_a_job
@@ -272,6 +272,27 @@ def test_only_what_is_missing_is_trained(tiny: Tiny, tmp_path: Path, session: Se
     (record.job_folder(tmp_path, point.job) / "seed-1.json").write_text('{"members": [{"tru')  # cut short
     assert record.missing_seeds(tmp_path, point.job, point.config.seed_list) == [1]
     assert run_point(point, tmp_path, session).trained == 1
+
+
+class Unplaced(Session):
+    """A session that measures no similarity: that takes long, and no seed has a part in it."""
+
+    def similarity(self, point: Point) -> None:
+        return None
+
+
+def test_records_do_not_depend_on_the_other_seeds_of_a_call(tiny: Tiny, tmp_path: Path) -> None:
+    own: dict[str, object] = {"freeze_depth": 5, "data_per_class": 6, "data_rotate": True}
+    config = tiny(**own, seeds=[0, 1, 2])
+    at_once = trained(Unplaced(), config, tmp_path / "at once")
+    for seeds in ([2], [1, 0]):
+        trained(Unplaced(), tiny(**own, seeds=seeds), tmp_path / "one by one")
+    one_by_one = trained(Unplaced(), config, tmp_path / "one by one")
+    assert len({member.scores["logme"] for member in at_once}) == 3  # each of its own images
+    for first, second in zip(at_once, one_by_one, strict=True):
+        # Not to the last bit: the frozen blocks see an image among others, in another batch.
+        assert first.scores == pytest.approx(second.scores, rel=1e-5)
+        close(first, second)
 
 
 def test_identity_follows_results_not_places(tiny: Tiny, folder_of_images: Path) -> None:

@@ -116,8 +116,12 @@ class Multirun:
 
 
 def owes(point: Point, root: Path) -> bool:
-    """Return whether the point has something to train."""
-    return point.config.force or bool(record.missing_seeds(root, point.job, point.config.seed_list))
+    """Return whether the point has something to train; say which of its records are damaged."""
+    missing = record.missing_seeds(root, point.job, point.config.seed_list)
+    for seed in missing:
+        if found := record.damage(record.job_folder(root, point.job), seed):
+            print(f"warning: {found}; it is trained again", file=sys.stderr, flush=True)
+    return point.config.force or bool(missing)
 
 
 def prepare(points: Sequence[Point], root: Path) -> "Session":

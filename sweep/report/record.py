@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sweep import paths
+from sweep.config import digest
 from sweep.paths import read_json, write_json
 from sweep.plan.facts import RESULTS_VERSION, Facts
 
+STATUSES = ("ok", "diverged", "failed", "missing")
+SHARES = ("val_accuracy", "test_accuracy", "test_balanced_accuracy", "source_accuracy")
 OLD_NAMES = {"block": "matched_group", "prefix": "feed"}  # of columns, in version 0.1
 
 
@@ -99,19 +103,70 @@ def job_folder(root: Path, job: str) -> Path:
 
 def write_members(folder: Path, seed: int, members: list[Record]) -> None:
     """Write one seed's members; whoever reads sees all of them or none."""
-    rows = [member.as_row() for member in members]
-    write_json(folder / f"seed-{seed}.json", {"results_version": RESULTS_VERSION, "members": rows})
+    rows = paths.finite([member.as_row() for member in members])
+    content = {"results_version": RESULTS_VERSION, "checksum": digest(rows), "members": rows}
+    write_json(folder / f"seed-{seed}.json", content)
 
 
 def read_members(folder: Path, seed: int) -> list[Record] | None:
-    """Return one seed's members, or None if there is no whole file of them."""
-    content = read_json(folder / f"seed-{seed}.json")
-    if content is None or content.get("results_version") != RESULTS_VERSION:
-        return None
+    """Return one seed's members, or None if there is no whole, undamaged file of them."""
     try:
-        return [Record.of_row(row) for row in content["members"]]
-    except (KeyError, TypeError):
+        return _read_members(folder, seed)
+    except ValueError:
         return None
+
+
+def damage(folder: Path, seed: int) -> str | None:
+    """Return what is wrong with this seed's file; None if it is whole, of another version, or not there."""
+    try:
+        _read_members(folder, seed)
+    except ValueError as error:
+        return f"{folder / f'seed-{seed}.json'}: {error}"
+    return None
+
+
+def _read_members(folder: Path, seed: int) -> list[Record] | None:
+    """Return one seed's members; None if there is no file, or one of another version. raises: ValueError if damaged.
+
+    Files of before there were checksums have none; what can be seen in them is looked at in all files.
+    """
+    path = folder / f"seed-{seed}.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if content is None:
+        raise ValueError("not whole")
+    if content.get("results_version") != RESULTS_VERSION:
+        return None
+    rows = content.get("members")
+    if content.get("checksum", digest(rows)) != digest(rows):
+        raise ValueError("changed since it was written (its checksum does not fit)")
+    try:
+        members = [Record.of_row(row) for row in rows or []]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a record ({error})") from error
+    if wrong := _wrong(members, folder.name, seed):
+        raise ValueError(wrong)
+    return members
+
+
+def _wrong(members: Sequence[Record], job: str, seed: int) -> str | None:
+    """Return what cannot be right in one seed's members, or None."""
+    for member in members:
+        if (member.job, member.seed) != (job, seed):
+            return f"belongs to seed {member.seed} of {member.job}"
+        if member.status not in STATUSES:
+            return f"status {member.status}"
+        for name in SHARES:
+            value = getattr(member, name)
+            if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+                return f"{name} is {value}, not a share from 0 to 1"
+    chosen = [member for member in members if member.selected]
+    if len(chosen) > 1:
+        return f"{len(chosen)} learning rates are selected, not one"
+    if any(member.test_accuracy is None for member in chosen):
+        return "the selected learning rate has no test accuracy"
+    return None
 
 
 def finished(folder: Path, seed: int) -> bool:

@@ -100,7 +100,10 @@ def read(root: Path, points: Sequence[Entry]) -> list[Read]:
         folder = record.job_folder(root, point.job)
         found = {seed: record.read_members(folder, seed) or [] for seed in point.seeds}
         error = None if all(found.values()) else record.read_failure(folder)
-        reads += [Read(point, seed, members, None if members else error) for seed, members in found.items()]
+        reads += [
+            Read(point, seed, members, None if members else record.damage(folder, seed) or error)
+            for seed, members in found.items()
+        ]
     return reads
 
 

@@ -27,7 +27,7 @@ class Feed:
         blocks are recomputed for every batch: tracked (their statistics move), augmented (no image comes twice),
         recomputed (the outputs would not fit the cache).
     seconds: spent in the frozen blocks before training.
-    scores: transferability of the cached outputs, for all seeds' training images.
+    scores: transferability of the cached outputs, for the training images.
     """
 
     kind: str
@@ -44,14 +44,17 @@ class Feed:
 
 @dataclass(frozen=True)
 class _Made:
-    """What the feeds of several seeds are taken from. index: of the task's images, sorted; the rest: see Feed."""
+    """What the feeds of several seeds are taken from.
+
+    index: of the task's images, sorted. key: names the cached outputs by content. The rest: see Feed.
+    """
 
     kind: str
     index: Labels
     fit: Examples
     test: Examples
     seconds: float = 0.0
-    scores: dict[str, float] = field(default_factory=dict)
+    key: str = ""
 
     def part(self, places: Labels) -> Examples:
         """Return these of the task's images; all of them must be in the index."""
@@ -93,7 +96,8 @@ class Feeder:
 
     def _of(self, made: _Made, seed: int) -> Feed:
         train, val = self.chosen[seed]
-        return Feed(made.kind, made.part(train), made.part(val), made.test, made.seconds, made.scores)
+        scores = self._scores(made, train) if made.key and self.point.config.pretrained else {}
+        return Feed(made.kind, made.part(train), made.part(val), made.test, made.seconds, scores)
 
     def _images(self, index: Labels, kind: str) -> _Made:
         device = self.session.device(self.point)
@@ -120,8 +124,7 @@ class Feeder:
         fit, test = (
             place(pools[name], np.arange(len(split.labels)), split.labels, device) for name, split in splits.items()
         )
-        made = _Made(kind, index, fit, test, time.perf_counter() - start)
-        return dataclasses.replace(made, scores=self._scores(key, made, folds)) if point.config.pretrained else made
+        return _Made(kind, index, fit, test, time.perf_counter() - start, key)
 
     def _kind(self, seed: int) -> str:
         """Return how the frozen blocks are run: once, if they are a pure function of images that stay the same."""
@@ -151,9 +154,9 @@ class Feeder:
             }
         )
 
-    def _scores(self, key: str, made: _Made, folds: Sequence[Fold]) -> dict[str, float]:
+    def _scores(self, made: _Made, trained_on: Labels) -> dict[str, float]:
+        """Return the scores of one seed's images: they say the same whichever other seeds are trained in the call."""
         point, session = self.point, self.session
-        trained_on = np.unique(np.concatenate([fold.train for fold in folds]))
 
         def make() -> dict[str, float]:
             whole = point.facts.prefix == point.facts.n_blocks
@@ -161,7 +164,7 @@ class Feeder:
             return measure.scores(made.part(trained_on), head)
 
         images = hashlib.sha256(trained_on.tobytes()).hexdigest()
-        return session.scores((key, point.facts.prefix, images), make)
+        return session.scores((made.key, point.facts.prefix, images), make)
 
 
 def _union(folds: Sequence[Fold]) -> Labels:
