@@ -3,21 +3,17 @@
 No code that a file may hold is run.
 """
 
-import pickle
-import re
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 from tqdm import tqdm
 
 from sweep.errors import UserError
 from sweep.interrupt import waiting
 from sweep.models import build
+from sweep.models.checkpoint import not_plain, read
 from sweep.models.cuts import timm
 
 LEAST_MATCH = 0.95  # of the backbone's tensors that a file must have
@@ -58,31 +54,14 @@ def of_timm(model: str, image_size: int, origin: str) -> Weights:
 
 
 def checkpoint(path: Path, model: str, image_size: int) -> Weights:
-    """Return the weights of a .safetensors, .pth or .pt file; raise UserError if they are not this model's."""
-    found: Any
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            with warnings.catch_warnings():  # of pickle protocols; what matters is raised
-                warnings.simplefilter("ignore", UserWarning)
-                # weights_only: a pickle could run code as it is opened
-                found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))  # what torch refused to call
-        first = " ".join(str(error).split()).split(". ")[0][:200]
-        if code:
-            first = f"it would run {code[1]} when opened"
-        elif first.startswith("Weights only"):
-            first = "its pickle holds more than tensors, or is damaged"
-        raise UserError(
-            f"source.path={path}: not a file of plain tensors ({first}); save model.state_dict() as .safetensors"
-        ) from error
+    """Return the weights of a file; raise UserError if they are not this model's."""
+    found, ignored = read(path)
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]
     if not isinstance(found, dict):
-        raise UserError(f"source.path={path}: holds a {type(found).__name__}, not a state dict")
+        reason = f"it would run {ignored[0]} when opened" if ignored else f"it holds a {type(found).__name__}"
+        raise not_plain(path, reason)
     return fit_to_model(found, model, image_size, str(path))
 
 
@@ -94,7 +73,9 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     raises: UserError for a tensor of another shape, and for less than 95 % of the backbone's tensors.
     """
     own = build.random_state(model, image_size, seed=0)
-    tensors = {_plain(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        _plain(key): value for key, value in found.items() if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }
     loaded = {key: tensors[key] for key in own if key in tensors}
     _check_match(loaded, own, model, origin)
     skipped = sorted(tensors.keys() - loaded.keys())
