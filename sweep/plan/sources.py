@@ -159,6 +159,7 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
     if path.name.endswith(".index.json"):  # of shards, which change without it
         stats = [(each, each.stat()) for each in shards(path)]
         content = digest([content, *(_content(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats)])
+    content = content if config.key is None else f"{content}-{digest(config.key)}"
     return Source(config.task, config.n_classes, size, mean, std, content, config, model)
 
 
