@@ -153,6 +153,7 @@ class SourceConfig:
     weights: str = "DEFAULT"
     # checkpoint only: the file, and what it was trained on
     path: str | None = None
+    key: str | None = None  # which dictionary or prefix in it, where it holds several copies; null = by rule
     task: str = "imagenet"
     n_classes: int = 1000
     image_size: int | None = None  # pixels; null = that of the model's own pretrained weights
@@ -234,7 +235,7 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 
 # Settings that came after the first records, and the values under which results are what they were. A job's name knows
 # nothing of a setting at this value, so that it is found again.
-ADDED = {"extend": 0, "min_steps": 200, "rotate": False}
+ADDED = {"extend": 0, "min_steps": 200, "rotate": False, "key": None}
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.

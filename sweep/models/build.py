@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,6 +41,22 @@ def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tupl
     head, every = f"{paths[0]}.", tuple(f"{path}." for path in paths)
     backbone = {key: value for key, value in state.items() if not key.startswith(every)}
     return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
+
+
+@functools.lru_cache(maxsize=16)
+def layout(name: str, image_size: int) -> tuple[list[str], list[list[str]]]:
+    """Return the names of all tensors, the head's last; and those of the model's children, with and without pooling."""
+    model = _skeleton(name, image_size)
+    head = f"{_classifiers(model, name)[0]}."
+    names = sorted(model.state_dict(), key=lambda key: key.startswith(head))
+    children = dict(model.named_children())
+    unpooled = [path for path, layer in children.items() if not isinstance(layer, nn.MaxPool2d)]
+    return names, [list(children), unpooled]
+
+
+def current_name(name: str) -> Callable[[str], str]:
+    """Return what gives a tensor's name of today for one that the library's files may have."""
+    return str if name.startswith(TIMM) else torchvision_models.current_name
 
 
 def build(name: str, state: Mapping[str, Tensor], n_classes: int, image_size: int, head_seed: int) -> nn.Module:

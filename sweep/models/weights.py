@@ -3,24 +3,21 @@
 No code that a file may hold is run.
 """
 
-import pickle
 import re
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 from tqdm import tqdm
 
 from sweep.errors import UserError
 from sweep.interrupt import waiting
 from sweep.models import build
+from sweep.models.checkpoint import not_plain, read
 from sweep.models.cuts import timm
-
-LEAST_MATCH = 0.95  # of the backbone's tensors that a file must have
+from sweep.models.places import LEAST_MATCH, Place, numbered, places, within
 
 
 class Weights(NamedTuple):
@@ -57,60 +54,115 @@ def of_timm(model: str, image_size: int, origin: str) -> Weights:
     return fit_to_model(found, model, image_size, origin)
 
 
-def checkpoint(path: Path, model: str, image_size: int) -> Weights:
-    """Return the weights of a .safetensors, .pth or .pt file; raise UserError if they are not this model's."""
-    found: Any
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            with warnings.catch_warnings():  # of pickle protocols; what matters is raised
-                warnings.simplefilter("ignore", UserWarning)
-                # weights_only: a pickle could run code as it is opened
-                found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))  # what torch refused to call
-        first = " ".join(str(error).split()).split(". ")[0][:200]
-        if code:
-            first = f"it would run {code[1]} when opened"
-        elif first.startswith("Weights only"):
-            first = "its pickle holds more than tensors, or is damaged"
-        raise UserError(
-            f"source.path={path}: not a file of plain tensors ({first}); save model.state_dict() as .safetensors"
-        ) from error
-    for wrapper in ("state_dict", "model", "model_state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
+def checkpoint(path: Path, model: str, image_size: int, key: str | None = None) -> Weights:
+    """Return the weights of a file; raise UserError if they are not this model's. key: see choose()."""
+    found, ignored = read(path)
     if not isinstance(found, dict):
-        raise UserError(f"source.path={path}: holds a {type(found).__name__}, not a state dict")
-    return fit_to_model(found, model, image_size, str(path))
+        reason = f"it would run {ignored[0]} when opened" if ignored else f"it holds a {type(found).__name__}"
+        raise not_plain(path, reason)
+    return fit_to_model(found, model, image_size, str(path), key)
 
 
-def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str) -> Weights:
-    """Return the backbone's tensors out of `found`, and its head's; say how many were loaded, skipped and missing.
+def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str, key: str | None = None) -> Weights:
+    """Return the backbone's tensors out of `found`, and its head's; say where they lay and how many were loaded.
 
-    Prefixes of wrappers (module., backbone., ...) are ignored, and so are heads of other tasks. The few tensors that
-    the file lacks stay random.
-    raises: UserError for a tensor of another shape, and for less than 95 % of the backbone's tensors.
+    They may lie in any dictionary inside and under any prefix; where there are several copies, one is taken by rule:
+    see choose(). The few tensors that it lacks stay random, and heads of other tasks are left out.
+    raises: UserError for weights of another architecture, for numbers that are none, and for a key that is not there.
     """
     own = build.random_state(model, image_size, seed=0)
-    tensors = {_plain(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
-    loaded = {key: tensors[key] for key in own if key in tensors}
+    names, children = build.layout(model, image_size)
+    roots = {each.split(".")[0] for each in own}
+    namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
+    found_at = places(found, names, namings)
+    place, rest = choose(found_at, own, origin, model, key)
+    tensors = _colour(_with_head(place, names, own), own, origin)
+    loaded = {each: tensors[each] for each in own if each in tensors}
     _check_match(loaded, own, model, origin)
-    skipped = sorted(tensors.keys() - loaded.keys())
-    names = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
+    _check_blocks(tensors, names, own, model, origin)
+    _check_shapes(loaded, own, model, origin)
+    _check_finite(loaded, origin)
+    skipped = sorted({*tensors, *place.others} - {*loaded})
+    shown = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
+    aside = f"; not {', '.join(each.key or 'the file itself' for each in rest)}, see source.key" if rest else ""
     tqdm.write(
-        f"{origin}: {len(loaded)} tensors loaded, {len(skipped)} skipped{names}, {len(own) - len(loaded)} missing"
+        f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
+        f"{shown}, {len(own) - len(loaded)} missing{aside}"
     )
-    state = own | {key: value.to(own[key].dtype, copy=True) for key, value in loaded.items()}
-    _, classifier = build.split_state(tensors, model, image_size)
+    state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
+    head = names[-1].rpartition(".")[0] + "."
+    classifier = {each.removeprefix(head): value for each, value in tensors.items() if each.startswith(head)}
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
-    return Weights(state, head={key: value.float() for key, value in classifier.items()} if whole else None)
+    return Weights(state, head={each: value.float() for each, value in classifier.items()} if whole else None)
+
+
+def choose(found: list[Place], own: build.State, origin: str, model: str, key: str | None) -> tuple[Place, list[Place]]:
+    """Return the place to use, and the others that would do.
+
+    Averaged weights (EMA, teacher) come before plain ones, and these before a copy (key, target, momentum, student);
+    the first in the file counts where there are several. key: words of the path and prefix, joined by dots, overrides.
+    """
+    if key is not None:
+        chosen = [each for each in found if f".{key.strip('.')}." in f".{each.key}."]
+        if not chosen:
+            listed = ", ".join(each.key for each in found if each.key) or "none with a name"
+            raise UserError(f"source.key={key}: {origin} has no such weights of {model}; it has {listed}")
+        found = chosen
+    found = found or [Place("", "", {}, {})]  # which is refused as another architecture
+    needed = _needed(own)
+    whole = [each for each in found if len(needed & each.tensors.keys()) >= LEAST_MATCH * len(needed)]
+    fitting = [each for each in whole if not _misfits(each.tensors, own)] or whole
+    if not fitting:
+        return max(found, key=lambda each: len(needed & each.tensors.keys())), []
+    best = min(fitting, key=lambda each: each.rank)
+    return best, [each for each in fitting if each is not best]
+
+
+def _needed(own: build.State) -> set[str]:
+    # A count of batches is not a weight: files made before 2018, or converted ones, lack it.
+    return {each for each in own if not each.endswith("num_batches_tracked")}
+
+
+def _with_head(place: Place, names: Sequence[str], own: build.State) -> build.State:
+    """Return the place's tensors, and those of the head that lie beside it: backbone.conv1.weight and fc.weight."""
+    parts = place.prefix.split(".")
+    outer = [".".join([*parts[:count], ""]) if count else "" for count in range(len(parts))]
+    beside = {
+        each: place.others[before + each]
+        for before in outer
+        for each in names
+        if each not in own and each not in place.tensors and before + each in place.others
+    }
+    return place.tensors | beside
+
+
+def _is_grey(value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Return whether this is a first convolution of grey images where the model's takes colour."""
+    return (
+        value.dim() == 4
+        and own.dim() == 4
+        and value.shape == (own.shape[0], 1, *own.shape[2:]) != own.shape == (own.shape[0], 3, *own.shape[2:])
+    )
+
+
+def _colour(tensors: build.State, own: build.State, origin: str) -> build.State:
+    """Return the tensors with a grey first convolution spread over three channels: a grey image gives what it gave."""
+    grey = [each for each, value in tensors.items() if each in own and _is_grey(value, own[each])]
+    for each in grey:
+        tqdm.write(f"{origin}: {each} is of grey images; spread over three channels, a third each")
+    return tensors | {each: tensors[each].float().expand(own[each].shape) / 3 for each in grey}
+
+
+def _misfits(tensors: build.State, own: build.State) -> list[str]:
+    return [
+        f"{each} is {tuple(tensors[each].shape)} there and {tuple(value.shape)} in the model"
+        for each, value in own.items()
+        if each in tensors and tensors[each].shape != value.shape and not _is_grey(tensors[each], value)
+    ]
 
 
 def _check_match(loaded: build.State, own: build.State, model: str, origin: str) -> None:
-    # A count of batches is not a weight: files made before 2018, or converted ones, lack it.
-    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    needed = _needed(own)
     share = len(needed & loaded.keys()) / len(needed)
     if share < LEAST_MATCH:
         absent = sorted(needed - loaded.keys())
@@ -118,16 +170,38 @@ def _check_match(loaded: build.State, own: build.State, model: str, origin: str)
             f"{origin}: has {share:.0%} of the tensors of {model} ({', '.join(absent[:3])} and more are missing); "
             "it belongs to another architecture; use the model that it was saved from"
         )
-    wrong = [
-        f"{key} is {tuple(value.shape)} there and {tuple(own[key].shape)} in the model"
-        for key, value in loaded.items()
-        if value.shape != own[key].shape
-    ]
+
+
+def _check_shapes(loaded: build.State, own: build.State, model: str, origin: str) -> None:
+    wrong = _misfits(loaded, own)
     if wrong:
-        raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}")
+        first = next(iter(own))
+        stem = first in loaded and own[first].dim() == 4 and loaded[first].shape[2:] != own[first].shape[2:]
+        side = f"; its stem is another one: a first convolution of {loaded[first].shape[-1]} pixels" if stem else ""
+        small = ", as made for small images such as CIFAR's" if stem and loaded[first].shape[-1] == 3 else ""
+        raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}{side}{small}")
 
 
-def _plain(key: str) -> str:
-    for prefix in ("_orig_mod.", "module.", "model.", "backbone."):
-        key = key.removeprefix(prefix)
-    return key
+def _check_blocks(tensors: build.State, names: Sequence[str], own: build.State, model: str, origin: str) -> None:
+    """Raise UserError if there are blocks like the model's that the model has not: those of a deeper one."""
+    (head,) = {each.rpartition(".")[0].rpartition(".")[0] for each in names[-1:]}  # what the head lies in, or ""
+    kinds = {re.sub(r"\d+", "#", each) for each in own}
+    extra = [
+        each
+        for each in tensors
+        if each not in names and re.sub(r"\d+", "#", each) in kinds and not (head and each.startswith(f"{head}."))
+    ]
+    if extra:
+        raise UserError(
+            f"{origin}: has tensors of blocks that {model} has not ({', '.join(extra[:3])}); it belongs to a deeper "
+            "architecture; use the model that it was saved from"
+        )
+
+
+def _check_finite(loaded: build.State, origin: str) -> None:
+    wrong = [each for each, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{origin}: {', '.join(wrong[:3])} {'holds' if len(wrong) == 1 else 'hold'} NaN or infinite numbers: the "
+            "training that wrote the file diverged; use an earlier file of it"
+        )

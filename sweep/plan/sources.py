@@ -15,6 +15,7 @@ from sweep.config import DataConfig, ModelConfig, SourceConfig, as_first_named, 
 from sweep.data import glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
+from sweep.models.shards import shards
 from sweep.models.spec import TIMM
 from sweep.plan import catalog
 
@@ -143,10 +144,8 @@ def _timm(config: SourceConfig, model: str) -> Source:
 
 def _checkpoint(config: SourceConfig, model: str) -> Source:
     if not config.path:
-        raise UserError("source.path is not set: source=checkpoint needs source.path=FILE (.safetensors, .pth, .pt)")
+        raise UserError("source.path is not set: source=checkpoint needs source.path=FILE, a state dict")
     path = Path(config.path).expanduser()
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise UserError(f"source.path={config.path}: use a .safetensors, .pth or .pt file")
     if not path.is_file():
         raise UserError(f"source.path={config.path}: no such file")
     own = catalog.preset(model)
@@ -157,6 +156,10 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
             raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
     stat = path.stat()
     content = _content(path, stat.st_size, stat.st_mtime_ns)
+    if path.name.endswith(".index.json"):  # of shards, which change without it
+        stats = [(each, each.stat()) for each in shards(path)]
+        content = digest([content, *(_content(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats)])
+    content = content if config.key is None else f"{content}-{digest(config.key)}"
     return Source(config.task, config.n_classes, size, mean, std, content, config, model)
 
 

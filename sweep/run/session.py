@@ -78,7 +78,7 @@ class Session:
         if config.name == "timm":
             return weights.of_timm(model, size, source.key)
         assert config.path is not None, "resolve() checks it"
-        return weights.checkpoint(Path(config.path).expanduser(), model, size)
+        return weights.checkpoint(Path(config.path).expanduser(), model, size, config.key)
 
     def backbone(self, point: Point, seed: int) -> State:
         """Return the weights that the point starts from, without a head: pretrained, or random under this seed."""

@@ -50,6 +50,14 @@ AUXILIARIES = {
 }
 
 
+# Names in torchvision's published files that its own loading turns into today's: DenseNet's, ViT's.
+OLD_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"(encoder_layer_\d+\.mlp\.)linear_1\."), r"\g<1>0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp\.)linear_2\."), r"\g<1>3."),
+)
+
+
 class _Part(NamedTuple):
     """What a rule of STAGES may look at: the path of a part's first weights, and the stride of the maps around it."""
 
@@ -154,6 +162,17 @@ def skeleton(name: str, image_size: int) -> nn.Module:
     """Return the model on the device meta: without weights, which take time to draw."""
     with _Weightless(), torch.random.fork_rng(devices=[]):  # RegNet computes its widths, so not torch.device("meta")
         return construct(name, image_size).to("meta")
+
+
+def current_name(key: str) -> str:
+    """Return a tensor's name of today; an unchanged one stays.
+
+    >>> current_name("features.denseblock1.denselayer2.norm.1.weight")
+    'features.denseblock1.denselayer2.norm1.weight'
+    """
+    for old, new in OLD_NAMES:
+        key = old.sub(new, key)
+    return key
 
 
 def head_path(model: nn.Module) -> str:

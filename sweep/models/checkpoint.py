@@ -1,0 +1,111 @@
+"""Files of weights, read by their content whatever their name, without running code that they may hold."""
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from sweep.errors import UserError
+from sweep.models.shards import shards
+
+_MOST_CLASSES = 200  # other than tensors, in one file
+_DAMAGE = (
+    *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),  # a pickle that makes no sense
+)
+
+
+class Content(NamedTuple):
+    """What a file holds, on the CPU.
+
+    ignored: the classes of other objects in it, in whose place stand inert ones.
+    """
+
+    found: Any
+    ignored: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Content:
+    """Return what a file holds; raise UserError if it is damaged, or cannot be opened without running its code.
+
+    Formats: safetensors, what torch.save wrote in any of its versions, and the index of either in shards.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start[8:] == b"{":  # after the length of safetensors' header
+            return Content(load_file(path))
+        if start[:1] == b"{":
+            return Content({key: value for shard in shards(path) for key, value in read(shard).found.items()})
+        return _pickle(path)
+    except UserError:  # a ValueError
+        raise
+    except _DAMAGE as error:
+        first = " ".join(str(error).split()).split(". ")[0][:200]
+        if first.startswith("Weights only") or not isinstance(error, SafetensorError | OSError | EOFError):
+            first = "its pickle holds more than tensors, or is damaged"
+        raise not_plain(path, first) from error
+
+
+def not_plain(path: Path, reason: str) -> UserError:
+    """Return the error for a file that is refused."""
+    return UserError(
+        f"source.path={path}: not a file of plain tensors ({reason}); save model.state_dict() as .safetensors"
+    )
+
+
+def _pickle(path: Path) -> Content:
+    """Return what torch.save wrote; classes that torch does not hold for harmless are replaced by inert ones."""
+    inert: dict[str, type] = {}
+    for _ in range(_MOST_CLASSES):
+        safe: Any = [(kind, name) for name, kind in inert.items()]
+        try:
+            with torch.serialization.safe_globals(safe), warnings.catch_warnings(), path.open("rb") as file:
+                warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what matters is raised
+                return Content(torch.load(file, map_location="cpu", weights_only=True), tuple(inert))
+        except pickle.UnpicklingError as error:
+            if not _replace_one_more(str(error), inert):
+                refused = re.search(r"GLOBAL (\S+)", str(error))
+                culprit = refused[1] if refused else next(iter(inert), None)
+                if culprit is None:
+                    raise
+                raise not_plain(path, f"it would run {culprit} when opened") from error
+    raise not_plain(path, f"it holds more than {_MOST_CLASSES} kinds of objects")
+
+
+def _replace_one_more(error: str, inert: dict[str, type]) -> bool:
+    """Add the class that torch refused; return whether there is anything new to try."""
+    unknown = re.search(r"GLOBAL (\S+) was not an allowed global", error)
+    if unknown:
+        name = unknown[1] if "." in unknown[1] else f"builtins.{unknown[1]}"
+        if name in inert:
+            return False
+        inert[name] = type(f"Inert{len(inert)}", (_Inert,), {})
+        return True
+    # A dictionary of another class: torch fills plain ones alone.
+    filled = re.search(r"Can only SETITEMS? .* but got <class '[\w.]*\.(Inert\d+)'>", error)
+    for name, kind in inert.items():
+        if filled and kind.__name__ == filled[1]:
+            inert[name] = OrderedDict
+            return True
+    return False
+
+
+class _Inert(list[Any]):
+    """Stands for an object of any class, and does nothing with what it is given."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass

@@ -1,0 +1,171 @@
+"""Files of weights as other people's tools write them."""
+
+import argparse
+import enum
+import json
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from sweep.config import SourceConfig
+from sweep.errors import UserError
+from sweep.models import weights
+from sweep.models.build import State
+from sweep.models.checkpoint import read
+from sweep.plan import sources
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    """Return a whole torchvision checkpoint, head included."""
+    torch.manual_seed(7)
+    made: State = torchvision.models.resnet18().state_dict()
+    return made
+
+
+def load(path: Path, **settings: Any) -> State:
+    return weights.checkpoint(path, "resnet18", 32, **settings).state
+
+
+def same(loaded: State, state: State) -> None:
+    backbone = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    assert loaded.keys() == backbone.keys()
+    assert all(torch.equal(loaded[key], backbone[key]) for key in backbone)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "epoch=3-step=900.ckpt", "a.pth.tar", "b.safetensors", "bare", "x.v1"]
+)
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_files_are_read_by_content(state: State, tmp_path: Path, name: str, form: str) -> None:
+    path = tmp_path / name
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    assert sources.resolve(SourceConfig("checkpoint", path=str(path)), "resnet18").config.path == str(path)
+    same(load(path), state)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_shards_are_read_together_and_named_by_their_content(state: State, tmp_path: Path, form: str) -> None:
+    keys = list(state)
+    placed = {key: f"model-{number}-of-3.{form}" for number in range(3) for key in keys[number::3]}
+    for shard in set(placed.values()):
+        part = {key: value for key, value in state.items() if placed[key] == shard}
+        (save_file if form == "safetensors" else torch.save)(part, tmp_path / shard)
+    index = tmp_path / f"model.{form}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": placed}))
+    same(load(index), state)
+    config = SourceConfig("checkpoint", path=str(index))
+    before = sources.resolve(config, "resnet18").key
+    (save_file if form == "safetensors" else torch.save)(
+        {keys[0]: state[keys[0]] + 1}, tmp_path / f"model-0-of-3.{form}"
+    )
+    assert sources.resolve(config, "resnet18").key != before
+    (tmp_path / f"model-1-of-3.{form}").unlink()
+    with pytest.raises(UserError, match=r"names the shard model-1-of-3\.\w+, which is not beside it"):
+        sources.resolve(config, "resnet18")
+
+
+@pytest.mark.parametrize("text", ['{"weight_map": {"a": 1', '{"weights": {}}', "{} and more", '{"weight_map": []}'])
+def test_a_wrong_index_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.index.json").write_text(text)
+    with pytest.raises(UserError, match="names no shards"):
+        sources.resolve(SourceConfig("checkpoint", path=str(tmp_path / "a.index.json")), "resnet18")
+
+
+class Colour(enum.Enum):
+    red = 1
+
+
+class Settings(dict[str, Any]):
+    """A dictionary of another class, with attributes, as trainers keep settings."""
+
+
+class Slots:
+    __slots__ = ("rate",)
+
+    def __init__(self) -> None:
+        self.rate = 3
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        argparse.Namespace(lr=0.1, inner=argparse.Namespace(data=Path("/data"))),
+        {"hyper_parameters": Settings(lr=0.1, wd=Settings(a=1))},
+        [np.float64(0.5), np.arange(3), {1, 2}, frozenset({3}), 1j, b"x"],
+        (Colour.red, Slots(), torch.optim.SGD, torch.float16, torch.device("cpu"), len),
+        OrderedDict([("a", range(3)), ("b", slice(1, 2))]),
+    ],
+    ids=["namespace", "settings", "numpy", "classes", "ordered"],
+)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_whatever_else_a_file_holds_does_no_harm(state: State, tmp_path: Path, extra: object, zipped: bool) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"extra": extra, "state_dict": state, "epoch": 3}, path, _use_new_zipfile_serialization=zipped)
+    same(load(path), state)
+
+
+def test_integer_keys_are_left_out(state: State, tmp_path: Path) -> None:
+    content: dict[Any, Any] = {**state, 7: torch.zeros(1), ("a", 1): torch.zeros(1)}
+    torch.save(content, tmp_path / "a.pth")
+    same(load(tmp_path / "a.pth"), state)
+
+
+class Harmful:
+    """Touches a file when it is opened, in one of the ways that a pickle has."""
+
+    def __init__(self, path: Path, way: str) -> None:
+        self.path, self.way = path, way
+
+    def __reduce__(self) -> tuple[object, ...]:
+        code = f"open({str(self.path)!r}, 'w').close()"
+        ways: dict[str, tuple[object, ...]] = {
+            "method": (Path.touch, (self.path,)),
+            "exec": (exec, (code,)),
+            "eval": (eval, (code,)),
+            "open": (open, (str(self.path), "w")),
+        }
+        return ways[self.way]
+
+
+@pytest.mark.parametrize("way", ["method", "exec", "eval", "open"])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_code_beside_the_tensors_never_runs(state: State, tmp_path: Path, way: str, zipped: bool) -> None:
+    path, touched = tmp_path / "a.pth", tmp_path / "was_run"
+    torch.save({"state_dict": state, "extra": Harmful(touched, way)}, path, _use_new_zipfile_serialization=zipped)
+    if way == "method":  # a call of what another call returned: nothing stands for that
+        with pytest.raises(UserError, match=r"it would run \S+ when opened"):
+            load(path)
+    else:
+        same(load(path), state)
+    torch.save(Harmful(touched, way), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"it would run \S+ when opened"):
+        load(path)
+    assert not touched.exists()
+
+
+def test_what_stands_for_other_objects_holds_nothing(tmp_path: Path) -> None:
+    torch.save({"args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pth")
+    found, ignored = read(tmp_path / "a.pth")
+    assert ignored == ("argparse.Namespace",)
+    assert vars(found["args"]) == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"{", b"12345678{", b"PK\x03\x04", b"\x80\x02.", pickle.dumps(3), b"\x93NUMPY"]
+)
+def test_other_files_are_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "a.bin")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,263 @@
+"""Where the weights of a model lie in files as other people's tools write them."""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from sweep.config import SourceConfig, as_first_named
+from sweep.errors import UserError
+from sweep.models import build, weights
+from sweep.models.build import State
+from sweep.plan import sources
+
+MODELS = ("resnet18", "mobilenet_v2", "densenet121", "vit_b_16")
+PREFIXES = (
+    *("encoder.", "model.backbone.", "_orig_mod.", "module.", "module.module.", "module._orig_mod.", "net.", "resnet."),
+    *("_fsdp_wrapped_module.", "online_encoder.net.", "feature_extractor.", "backbone.0.", "module.encoder_q.", "vit."),
+    *("student.backbone.", "momentum_encoder.", "base_encoder.", "model.", "trunk.model.encoder.module."),
+)
+WRAPPERS = (
+    *("state_dict", "model", "net", "weights", "params", "network", "module", "teacher", "student", "model_ema"),
+    *("state_dict_ema", "ema", "ema_state_dict", "model_state_dict", "model_state", "weights.best", "a.b.c.d"),
+)
+
+
+@functools.cache
+def random_state(model: str) -> State:
+    """Return a whole checkpoint of the library's model, head included, not what the model starts from here."""
+    with torch.device("meta"):
+        shapes = getattr(torchvision.models, model)().state_dict()
+    random = torch.Generator().manual_seed(7)
+    return {key: torch.rand(each.shape, generator=random).to(each.dtype) for key, each in shapes.items()}
+
+
+drawn = functools.cache(build.random_state)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw each model's own weights once."""
+    monkeypatch.setattr(build, "random_state", drawn)
+
+
+def wrapped(wrapper: str, content: dict[str, Any]) -> dict[str, Any]:
+    for name in reversed(wrapper.split(".")):
+        content = {name: content}
+    return {"epoch": 3, **content}
+
+
+def fit(found: dict[str, Any], model: str = "resnet18", **settings: Any) -> weights.Weights:
+    return weights.fit_to_model(found, model, 224, "file", **settings)
+
+
+def same(loaded: State, state: State, model: str) -> None:
+    backbone = {key: state[key] for key in drawn(model, 224, seed=0)}
+    assert loaded.keys() == backbone.keys()
+    assert all(torch.equal(loaded[key], backbone[key]) for key in backbone)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_any_prefix_is_found_and_said(prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = random_state("resnet18")
+    found = fit({"state_dict": {f"{prefix}{key}": value for key, value in state.items()}})
+    same(found.state, state, "resnet18")
+    assert found.head is not None
+    assert torch.equal(found.head["weight"], state["fc.weight"])
+    said = f"file: state_dict, prefix {prefix}: 120 tensors loaded, 2 skipped (fc.bias, fc.weight), 0 missing\n"
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_any_dictionary_is_found_and_said(wrapper: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = random_state("resnet18")
+    same(fit(wrapped(wrapper, state)).state, state, "resnet18")
+    assert f"file: {wrapper}: 120 tensors loaded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("prefix", ["model.backbone.0."])
+def test_prefixes_of_every_architecture(model: str, prefix: str) -> None:
+    state = random_state(model)
+    same(fit({f"{prefix}{key}": value for key, value in state.items()}, model).state, state, model)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v2", "resnet50"])
+@pytest.mark.parametrize("prefix", ["", "module.f."])
+def test_numbered_children(model: str, prefix: str) -> None:
+    with torch.device("meta"):
+        whole = getattr(torchvision.models, model)()
+    whole.load_state_dict(random_state(model), assign=True)
+    sequence = nn.Sequential(*list(whole.children())[:-1])
+    found = {f"{prefix}{key}": value for key, value in sequence.state_dict().items()}
+    same(fit(found, model).state, random_state(model), model)
+
+
+def test_numbered_children_without_the_first_pooling() -> None:
+    whole = torchvision.models.resnet18()
+    whole.load_state_dict(random_state("resnet18"))
+    kept = [layer for layer in whole.children() if not isinstance(layer, nn.MaxPool2d | nn.Linear)]
+    same(fit({f"f.{key}": value for key, value in nn.Sequential(*kept).state_dict().items()}).state,
+         random_state("resnet18"), "resnet18")  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "densenet121"])
+def test_the_features_alone(model: str) -> None:
+    state = random_state(model)
+    alone = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    same(fit(wrapped("model", alone), model).state, state, model)
+
+
+def test_a_head_beside_the_backbone_comes_along() -> None:
+    state = random_state("resnet18")
+    found = {f"module.{'' if key.startswith('fc') else 'backbone.'}{key}": value for key, value in state.items()}
+    head = fit(found).head
+    assert head is not None
+    assert torch.equal(head["bias"], state["fc.bias"])
+
+
+PAIRS = [
+    ("", "state_dict.net", "state_dict_ema", "state_dict_ema"),
+    ("", "state_dict", "ema", "ema"),
+    ("", "model", "model_ema", "model_ema"),
+    ("", "student", "teacher", "teacher"),
+    ("", "student.backbone", "teacher.backbone", "teacher.backbone"),
+    ("state_dict", "module.encoder_q", "module.encoder_k", "module.encoder_q"),
+    ("state_dict", "module.base_encoder", "module.momentum_encoder", "module.base_encoder"),
+    ("", "online_encoder.net", "target_encoder.net", "online_encoder.net"),
+    ("state_dict", "backbone", "momentum_backbone", "backbone"),
+    ("model", "model_online", "model_target", "model_online"),
+    ("", "model", "best_model", "model"),
+]
+
+
+@pytest.mark.parametrize(("outer", "first", "second", "expected"), PAIRS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_copies_one_is_taken_by_rule_and_said(
+    outer: str, first: str, second: str, expected: str, turned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = random_state("resnet18")
+    copies = {first: state, second: {key: value * 3 for key, value in state.items()}}
+    order = [second, first] if turned and first != "model" else [first, second]
+    found: dict[str, Any] = {f"{name}.{key}": value for name in order for key, value in copies[name].items()}
+    if outer:
+        found = {outer: found}
+    other = second if expected == first else first
+    same(fit(found).state, copies[expected], "resnet18")
+    said = capsys.readouterr().out
+    assert f"prefix {expected}.: 120 tensors loaded" in said
+    assert f"not {outer + '.' if outer else ''}{other}, see source.key" in said
+    for key in (first, second):
+        same(fit(found, key=key).state, copies[key], "resnet18")
+    with pytest.raises(UserError, match=r"source.key=elsewhere: file has no such weights of resnet18; it has .*, "):
+        fit(found, key="elsewhere")
+
+
+def test_a_whole_copy_comes_before_a_better_name() -> None:
+    state = random_state("resnet18")
+    part = {key: value for key, value in state.items() if not key.startswith("layer4")}
+    same(fit({"ema": part, "model": state}).state, state, "resnet18")
+
+
+def test_a_chosen_copy_names_other_weights_and_none_chosen_changes_no_name(tmp_path: Path) -> None:
+    torch.save({"ema": {}}, tmp_path / "a.pth")
+    found = [
+        sources.resolve(SourceConfig("checkpoint", path=str(tmp_path / "a.pth"), key=key), "resnet18").key
+        for key in (None, "ema", "model")
+    ]
+    assert len(set(found)) == 3
+    assert as_first_named({"source": {"path": "a", "key": None}}) == {"source": {"path": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("file", "model"), [("resnet34", "resnet18"), ("densenet169", "densenet121"), ("resnet50", "resnet18")]
+)
+def test_a_deeper_architecture_is_refused(file: str, model: str) -> None:
+    with torch.device("meta"):
+        found = getattr(torchvision.models, file)().state_dict()  # refused by names, before any number is looked at
+    with pytest.raises(UserError, match=rf"blocks that {model} has not .*use the model that it was saved from"):
+        fit({f"module.{key}": value for key, value in found.items()}, model)
+
+
+def test_more_transformer_blocks_are_refused() -> None:
+    state = random_state("vit_b_16")
+    deeper = {key.replace("layer_11", "layer_12"): value for key, value in state.items() if "layer_11" in key}
+    with pytest.raises(UserError, match=r"has tensors of blocks that vit_b_16 has not .*encoder_layer_12"):
+        fit(state | deeper, "vit_b_16")
+
+
+@pytest.mark.parametrize(
+    "extra", ["fc.0.weight", "head.mlp.2.bias", "projector.0.weight", "queue", "predictor.fc1.bias"]
+)
+def test_other_heads_are_left_out(extra: str) -> None:
+    state = random_state("resnet18")
+    same(fit({**state, extra: torch.zeros(3)}).state, state, "resnet18")
+
+
+def test_the_stem_of_small_images_is_refused_with_the_reason() -> None:
+    state = {**random_state("resnet18"), "conv1.weight": torch.zeros(64, 3, 3, 3)}
+    with pytest.raises(
+        UserError, match=r"another one: a first convolution of 3 pixels, as made for small images"
+    ) as caught:
+        fit({f"net.{key}": value for key, value in state.items()})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_diverged_training_are_refused(value: float) -> None:
+    state = dict(random_state("resnet18"))
+    state["layer3.0.bn1.running_var"] = torch.full((256,), value)
+    with pytest.raises(UserError, match=r"file: layer3.0.bn1.running_var holds NaN or infinite numbers"):
+        fit(state)
+
+
+FIRST = {"resnet18": "conv1", "mobilenet_v2": "features.0.0", "densenet121": "features.conv0", "vit_b_16": "conv_proj"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_grey_weights_give_grey_images_the_same(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    key = f"{FIRST[model]}.weight"
+    state = dict(random_state(model))
+    state[key] = state[key][:, :1].half()
+    loaded = fit({f"net.{name}": value for name, value in state.items()}, model).state
+    assert f"{key} is of grey images; spread over three channels" in capsys.readouterr().out
+    image = torch.rand(1, 1, 16, 16)
+    grey = nn.functional.conv2d(image, state[key].float())
+    torch.testing.assert_close(
+        nn.functional.conv2d(image.expand(1, 3, 16, 16), loaded[key]), grey, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_and_absent_counts(kind: torch.dtype) -> None:
+    state = {
+        key: value.to(kind)
+        for key, value in random_state("resnet18").items()
+        if not key.endswith("num_batches_tracked")
+    }
+    loaded = fit(state).state
+    assert all(torch.equal(loaded[key], value.float()) for key, value in state.items() if key in loaded)
+    assert loaded["conv1.weight"].dtype is torch.float32
+
+
+OLD: dict[str, tuple[str, Any]] = {
+    "densenet121": (r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2."),
+    "vit_b_16": (r"mlp\.([03])\.", lambda match: f"mlp.linear_{1 + int(match[1]) // 3}."),
+}
+
+
+@pytest.mark.parametrize("model", OLD)
+@pytest.mark.parametrize("prefix", ["module.backbone."])
+def test_old_names_of_published_files(model: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern, new = OLD[model]
+    state = random_state(model)
+    old = {re.sub(pattern, new, key): value for key, value in state.items() if "tracked" not in key}
+    assert len(old.keys() - state.keys()) > 40
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: dict(old))
+    theirs = getattr(torchvision.models, model)(weights="DEFAULT").state_dict()  # by torchvision's own loading
+    same(fit({f"{prefix}{key}": value for key, value in old.items()}, model).state, theirs, model)
