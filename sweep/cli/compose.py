@@ -279,6 +279,11 @@ _SAID = [
         r"Invalid value '(?P<value>.*?)', expected one of \[(?P<all>.*?)\].*?full_key: (?P<key>\S+)",
         "{key}={value}: use one of {all}",
     ),
+    (r"Exceeds the limit \(\d+ digits\)", "a number of thousands of digits is out of every range; use a shorter one"),
+    (
+        r"int too large to convert to float.*?full_key: (?P<key>[\w.]+)",
+        "{key}: out of every range; use a smaller number",
+    ),
     (r"Additional config directory '(?P<path>.*?)' not found", "--config-dir {path}: no such folder"),
 ]
 
