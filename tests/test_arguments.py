@@ -2,13 +2,19 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 from conftest import Done
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
+from sweep.cli import compose
+from sweep.cli.arguments import command_line, overrides, quoted
 from sweep.config import Config, Reference
 from sweep.errors import UserError
 from sweep.plan.checks import RANGES, check, numbers
@@ -104,3 +110,169 @@ def test_huge_numbers_are_refused_by_the_plan_too(setting: str) -> None:
 def test_numbers_in_range_pass(setting: str, values: tuple[Any, ...]) -> None:
     for value in values:
         check(with_value(setting, value))
+
+
+@pytest.mark.parametrize(
+    ("typed", "seeds"),
+    [
+        ("0,1,2", [0, 1, 2]),
+        ("7,3", [7, 3]),
+        ("0, 4", [0, 4]),
+        ("range(0,3)", [0, 1, 2]),
+        ("range(2)", [0, 1]),
+        ("1..3", [1, 2, 3]),
+        ("2", 2),
+        ("[0,5]", [0, 5]),
+        ("0,", "one line"),
+        ("1,1", "one line"),
+        ("1,x", "one line"),
+    ],
+)
+@pytest.mark.parametrize("multirun", [True, False])
+def test_seeds_are_one_list_however_they_are_typed(
+    standin_source: None, typed: str, seeds: int | list[int] | str, multirun: bool
+) -> None:
+    command = ["data=textures", f"seeds={typed}", "freeze_depth=1"]
+    if seeds == "one line":
+        with pytest.raises(UserError, match="seeds="):
+            compose.points(command, multirun)
+    else:
+        assert [point.config.seeds for point in compose.points(command, multirun)] == [seeds]
+
+
+@pytest.mark.parametrize(
+    ("typed", "depths"),
+    [
+        ("all", [0, 1, 2, 3, 4, 5]),
+        ("0..5", [0, 1, 2, 3, 4, 5]),
+        ("3..3", [3]),
+        ("0..1,4", [0, 1, 4]),
+        ("range(0,6)", [0, 1, 2, 3, 4, 5]),
+        ("range(1,6,2)", [1, 3, 5]),
+        ("5,all", [5, 0, 1, 2, 3, 4]),
+    ],
+)
+def test_depths_as_people_type_them(standin_source: None, typed: str, depths: list[int]) -> None:
+    points = compose.points(["data=textures", f"freeze_depth={typed}"], multirun=True)
+    assert [point.config.freeze_depth for point in points] == depths
+    if len(depths) > 1:
+        with pytest.raises(UserError, match=r"freeze_depth=.*several values need -m"):
+            compose.points(["data=textures", f"freeze_depth={typed}"], multirun=False)
+
+
+def test_all_depths_are_those_of_each_model(standin_source: None) -> None:
+    grid = [
+        "data=textures",
+        "model=resnet18,mobilenet_v2",
+        "freeze_depth=all",
+        "pretrained=false,true",
+        "freeze.unit=block",
+    ]
+    points = compose.points(grid, multirun=True)
+    for model in ("resnet18", "mobilenet_v2"):
+        own = [point for point in points if point.facts.model == model]
+        depths = {point.config.freeze_depth for point in own}
+        assert depths == set(range(own[0].facts.n_blocks + 1))
+        assert len(own) == 2 * len(depths)
+    assert points[0].facts.n_blocks != points[-1].facts.n_blocks
+
+
+@pytest.mark.parametrize("typed", ["5..0", "0..999999", "-1..3", "all..3", "alle"])
+def test_depths_that_are_none_are_one_line(sweep: Callable[..., Done], typed: str) -> None:
+    done = sweep("-m", "data=textures", f"freeze_depth={typed}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: freeze_depth=")
+
+
+def test_the_mode_may_be_given_as_hydra_names_it(sweep: Callable[..., Done]) -> None:
+    assert command_line(["freeze_depth=4,5", "hydra.mode=MULTIRUN"]) == ["freeze_depth=4,5", "-m"]
+    assert command_line(["-m", "hydra.mode=MULTIRUN"]) == ["-m"]
+    assert command_line(["hydra.mode=RUN"]) == []
+    done = sweep("freeze_depth=4,9", "hydra.mode=MULTIRUN")
+    assert done.stderr.startswith("error: freeze_depth=9: resnet18 has 5 blocks")
+    assert sweep("hydra.mode=BOTH").stderr == "error: hydra.mode=BOTH: use RUN or MULTIRUN, which is -m\n"
+
+
+def test_an_experiment_needs_no_plus() -> None:
+    assert overrides(["experiment=rule", "+experiment=rule"], multirun=True) == ["+experiment=rule"] * 2
+
+
+NAMES = (
+    *("日本", "café", "photos (1)", "x#1", "a&b", "a=b", "$x^$", "a|b", "<b>bold<", "a,b", "a b", "it's", 'say "hi"'),
+    *(
+        "[1]",
+        "{a}",
+        "${b}",
+        "007",
+        "1e3",
+        "null.d",
+        "true",
+        "back\\",
+        "a\\'b",
+        "emoji 🐈",
+        "%d",
+        "a;b",
+        "*",
+        "Ünter/a b",
+    ),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("there", [True, False])
+def test_paths_of_any_spelling_arrive_as_they_are(
+    standin_source: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder_of_images: Path,
+    name: str,
+    there: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        folder_of_images.rename(name)
+        for multirun in (True, False):
+            (point,) = compose.points(["data=image_folder", f"data.root={name}", "freeze_depth=1"], multirun)
+            assert point.config.data.root == name
+    elif not {*"[{,$"} & {*name} and name not in ("007", "1e3", "true"):  # read as lists, numbers and references
+        with pytest.raises(UserError, match=re.escape(f"data.root={name}: no such folder")):
+            compose.points(["data=image_folder", f"data.root={name}"], multirun=False)
+
+
+def test_several_paths_are_swept(
+    standin_source: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_of_images: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder_of_images.rename("bilder")
+    (tmp_path / "café 1").symlink_to("bilder")
+    points = compose.points(["data=image_folder", "data.root=bilder,café 1", "freeze_depth=1"], multirun=True)
+    assert [point.config.data.root for point in points] == ["bilder", "café 1"]
+
+
+def test_names_may_have_letters_and_spaces(standin_source: None) -> None:
+    (point,) = compose.points(["data=textures", "name=Meine Bläume 1", "data.label=x (1) = ü"], multirun=False)
+    assert (point.config.name, point.config.data.label) == ("Meine Bläume 1", "x (1) = ü")
+
+
+@pytest.mark.parametrize("text", [*NAMES, "", "'", "\\'", "${oc.env:HOME}"])
+def test_quoted_text_comes_out_as_it_is(text: str) -> None:
+    (point,) = OverridesParser.create().parse_overrides([f"key={quoted(text)}"])
+    assert OmegaConf.create({"key": point.value()}).key == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("[true,false]", ["true", "false"]),
+        ("[Yes, null]", ["Yes", "null"]),
+        ("[1.5,日本,a b]", ["1.5", "日本", "a b"]),
+        ("[0,2]", [0, 2]),
+        ("['cat',dog]", ["cat", "dog"]),
+    ],
+)
+def test_classes_are_names(typed: str, kept: list[str | int]) -> None:
+    (argument,) = overrides([f"data.classes={typed}"], multirun=False)
+    (override,) = OverridesParser.create().parse_overrides([argument])
+    value: Any = override.value()
+    assert [getattr(each, "text", each) for each in value] == kept

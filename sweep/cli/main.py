@@ -10,8 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweep import interrupt
-from sweep.cli import compose, multirun
+from sweep.cli import arguments, compose, multirun
 from sweep.cli.progress import Progress, label
+from sweep.cli.translate import translated
 from sweep.config import Export
 from sweep.errors import UserError
 from sweep.paths import CONF, results_folder
@@ -23,19 +24,20 @@ SWEEPER = "all points must be known at the start; leave hydra/sweeper out (Hydra
 
 def main() -> None:
     """Run the command line; exit 0 if every point has its result, 1 if not, 2 for bad input, 130 after Ctrl-C."""
-    with interrupt.command(), compose.translated():
+    with interrupt.command(), translated():
         for argument in sys.argv[1:]:
             if argument.startswith("hydra/sweeper=") and argument != "hydra/sweeper=freeze_sweep":
                 raise UserError(f"{argument}: {SWEEPER}")
             if argument.partition("=")[0] in ("--config-name", "--config-path", "-cn", "-cp"):
                 raise UserError(compose.PRIMARY)
+        sys.argv[1:] = arguments.command_line(sys.argv[1:])
         GlobalHydra.instance().clear()  # of whoever used Hydra in this process before
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(single)()
 
 
 def single(cfg: DictConfig) -> None:
     """Train what one point still owes, and print its result; SystemExit says how it ended, if not well."""
-    with interrupt.one_line(), compose.translated():
+    with interrupt.one_line(), translated():
         _run(cfg)
 
 
