@@ -1,6 +1,8 @@
 """What people type, as it reaches the settings or is refused in one line."""
 
 import dataclasses
+import importlib.metadata
+import importlib.util
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -185,7 +187,7 @@ def test_depths_that_are_none_are_one_line(sweep: Callable[..., Done], typed: st
 
 
 def test_the_mode_may_be_given_as_hydra_names_it(sweep: Callable[..., Done]) -> None:
-    assert command_line(["freeze_depth=4,5", "hydra.mode=MULTIRUN"]) == ["freeze_depth=4,5", "-m"]
+    assert command_line(["freeze_depth=4,5", "hydra.mode=MULTIRUN"]) == ["-m", "freeze_depth=4,5"]
     assert command_line(["-m", "hydra.mode=MULTIRUN"]) == ["-m"]
     assert command_line(["hydra.mode=RUN"]) == []
     done = sweep("freeze_depth=4,9", "hydra.mode=MULTIRUN")
@@ -276,3 +278,42 @@ def test_classes_are_names(typed: str, kept: list[str | int]) -> None:
     (override,) = OverridesParser.create().parse_overrides([argument])
     value: Any = override.value()
     assert [getattr(each, "text", each) for each in value] == kept
+
+
+@pytest.mark.parametrize(
+    ("launcher", "package"),
+    [
+        ("joblib", "hydra-joblib-launcher"),
+        ("submitit_local", "hydra-submitit-launcher"),
+        ("submitit_slurm", "hydra-submitit-launcher"),
+        ("ray", "hydra-ray-launcher"),
+        ("rq", "hydra-rq-launcher"),
+    ],
+)
+def test_a_launcher_that_is_not_installed_says_what_to_install(
+    sweep: Callable[..., Done], launcher: str, package: str
+) -> None:
+    if importlib.util.find_spec(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"):
+        pytest.skip("it is installed")
+    done = sweep(f"hydra/launcher={launcher}", "-m", "freeze_depth=0,1")
+    assert done == (2, "", f"error: hydra/launcher={launcher}: not installed; pip install {package}\n")
+
+
+def test_flags_of_hydra_may_stand_anywhere(sweep: Callable[..., Done]) -> None:
+    assert command_line(["a=1", "-m", "b=2", "--config-dir", "c=d", "e=3"]) == [
+        *("-m", "--config-dir", "c=d", "a=1", "b=2", "e=3")
+    ]
+    assert command_line(["--help", "freeze_depth", "data=textures"]) == ["--help", "data=textures"]
+    shown = sweep("data=textures", "--cfg", "job", "epochs=7")
+    assert shown.returncode == 0
+    assert "epochs: 7" in shown.stdout
+
+
+def test_the_version_is_ours(sweep: Callable[..., Done]) -> None:
+    assert sweep("--version") == (0, f"freeze-sweep {importlib.metadata.version('freeze-sweep')}\n", "")
+
+
+def test_a_folder_per_job_is_refused(sweep: Callable[..., Done]) -> None:
+    done = sweep("-m", "hydra.job.chdir=True", "freeze_depth=0,1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: hydra.job.chdir=True: paths are relative")

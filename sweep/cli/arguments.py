@@ -44,9 +44,18 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     if mode and mode[-1] not in ("RUN", "MULTIRUN"):
         raise UserError(f"{MODE}{mode[-1]}: use RUN or MULTIRUN, which is -m")
     left = [each for each in arguments if not each.startswith(MODE)]
+    for each in left:
+        if each.lower() in ("hydra.job.chdir=true", "++hydra.job.chdir=true"):
+            raise UserError(f"{each}: paths are relative to the folder that you are in; leave it out")
     if mode[-1:] == ["MULTIRUN"] and not {*MULTIRUN} & {*left}:
-        left.append("-m")
-    return overrides(left, multirun=bool({*MULTIRUN} & {*left}))
+        left.insert(0, "-m")
+    given = overrides(left, multirun=bool({*MULTIRUN} & {*left}))
+    if {"--help", "-h"} & {*given}:
+        return ["--help", *(each for each in given if not each.startswith("-") and "=" in each)]
+    # Hydra's own parser takes the overrides in one piece only.
+    after = [bool(number) and given[number - 1] in ("--config-dir", "-cd") for number in range(len(given))]
+    late = ["=" in each and not each.startswith("-") and not of for each, of in zip(given, after, strict=True)]
+    return [each for _, each in sorted(zip(late, given, strict=True), key=lambda pair: pair[0])]
 
 
 def overrides(arguments: Sequence[str], multirun: bool) -> list[str]:

@@ -190,21 +190,21 @@ def _require(config: DataConfig, looked: dict[tuple[str, str | None], AbsentErro
 def varied(made: Sequence[Point]) -> list[dict[str, str]]:
     """Return, per point, the settings that take several values within a task, less those that every table shows."""
     own = {"pretrained", "freeze_depth", "data.name", "data.root"}
-    flat = [
+    rows = [
         {"source": p.facts.source} | {key: value for key, value in flat(settings.identity(p.config)) if key not in own}
         for p in made
     ]
     seen: dict[tuple[str, str], set[str]] = {}
-    for point, values in zip(made, flat, strict=True):
+    for point, values in zip(made, rows, strict=True):
         for key, value in values.items():
             seen.setdefault((point.facts.task, key), set()).add(value)
     keys = sorted({key for (_, key), values in seen.items() if len(values) > 1})
     if "source.seed" in keys and _of_seed(made):
         keys.remove("source.seed")
     if "source" in keys:  # a source's name says what its settings are, unless two sources share it
-        told = {key: len({(values["source"], values[key]) for values in flat}) for key in keys}
+        told = {key: len({(values["source"], values[key]) for values in rows}) for key in keys}
         keys = [key for key in keys if not key.startswith("source.") or told[key] > told["source"]]
-    return [{key: values[key] for key in keys} for values in flat]
+    return [{key: values[key] for key in keys} for values in rows]
 
 
 def _of_seed(made: Sequence[Point]) -> bool:

@@ -1,5 +1,6 @@
 """`python -m sweep`: one point, or with -m every combination of values (see multirun)."""
 
+import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -25,6 +26,9 @@ SWEEPER = "all points must be known at the start; leave hydra/sweeper out (Hydra
 def main() -> None:
     """Run the command line; exit 0 if every point has its result, 1 if not, 2 for bad input, 130 after Ctrl-C."""
     with interrupt.command(), translated():
+        if "--version" in sys.argv[1:]:
+            print(f"freeze-sweep {importlib.metadata.version('freeze-sweep')}")
+            return
         for argument in sys.argv[1:]:
             if argument.startswith("hydra/sweeper=") and argument != "hydra/sweeper=freeze_sweep":
                 raise UserError(f"{argument}: {SWEEPER}")

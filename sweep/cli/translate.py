@@ -41,6 +41,16 @@ def _of_hydra(error: Exception) -> bool:
     return any(name.partition(".")[0] in ("hydra", "omegaconf", "yaml", "antlr4") for name in modules)
 
 
+# Launchers that come with a package of their own.
+LAUNCHERS = {
+    "joblib": "hydra-joblib-launcher",
+    "ray": "hydra-ray-launcher",
+    "ray_aws": "hydra-ray-launcher",
+    "rq": "hydra-rq-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
+
 # What Hydra and OmegaConf say, and what a user is told instead: {name} stands for the pattern's groups.
 _SAID = [
     (r"Could not override '(?P<key>[^']+)'|Key '(?P<also>[^']+)' (?:is )?not in", ""),
@@ -70,6 +80,8 @@ def _one_line(error: Exception) -> str:
     """Return a composition error of Hydra in one line, with the nearest name where a name was wrong."""
     text = f"{error}\n{error.__cause__ or ''}"
     group = re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\n((?:\t\S+\n?)*)", text)
+    if group and group[1] == "hydra/launcher" and group[2] in LAUNCHERS:
+        return f"{group[1]}={group[2]}: not installed; pip install {LAUNCHERS[group[2]]}"
     if group:
         return str(unknown(group[1], group[2], group[3].split()))
     for pattern, line in _SAID:
