@@ -20,7 +20,7 @@ from sweep.cli.arguments import command_line, overrides, quoted
 from sweep.config import Config, Reference
 from sweep.errors import UserError
 from sweep.plan.checks import RANGES, check, numbers
-from sweep.plan.point import plan
+from sweep.plan.point import plain, plan
 
 HUGE = 10**23
 
@@ -317,3 +317,17 @@ def test_a_folder_per_job_is_refused(sweep: Callable[..., Done]) -> None:
     done = sweep("-m", "hydra.job.chdir=True", "freeze_depth=0,1")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("error: hydra.job.chdir=True: paths are relative")
+
+
+def test_without_validation_images_no_depth_is_exported(standin_source: None) -> None:
+    command = ["data=textures", "data.val_fraction=0", "optimizer.lr=0.001", "export=best"]
+    assert len(compose.points([*command, "freeze_depth=5"], multirun=True)) == 1
+    with pytest.raises(UserError, match=r"export=best data\.val_fraction=0: without validation images"):
+        compose.points([*command, "freeze_depth=0,5"], multirun=True)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "...", "", "../..", "a/b", "<b>", "日本"])
+def test_names_of_folders_stay_inside(name: str) -> None:
+    made = plain(name)
+    assert made.strip(".")
+    assert not {"/", "<", ">"} & {*made}

@@ -21,7 +21,7 @@ from sweep.cli import arguments as typed
 from sweep.cli import suite
 from sweep.cli.arguments import flat
 from sweep.cli.translate import translated, unknown_setting
-from sweep.config import Config, DataConfig
+from sweep.config import Config, DataConfig, Export
 from sweep.data import registry
 from sweep.errors import AbsentError, UserError
 from sweep.paths import CONF
@@ -224,6 +224,12 @@ def _check_grid(made: Sequence[Point]) -> None:
         raise UserError(
             f"{len(made)} points, of which some are the same; give several values only to settings that change a "
             "result (seeds are one list: 'seeds=[0,1]')"
+        )
+    blind = [p.facts.task for p in made if p.config.export is Export.best and p.config.data.val_fraction == 0]
+    if len({*blind}) < len(blind):
+        raise UserError(
+            "export=best data.val_fraction=0: without validation images no depth can be chosen; use 0.1, or "
+            "one point of each task"
         )
     images: dict[str, str] = {}
     for point in made:

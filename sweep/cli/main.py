@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from sweep import interrupt
 from sweep.cli import arguments, compose, multirun
-from sweep.cli.progress import Progress, label
+from sweep.cli.progress import Progress, label, shares
 from sweep.cli.translate import translated
 from sweep.config import Export
 from sweep.errors import UserError
@@ -83,10 +83,7 @@ def _print(point: Point, root: Path) -> bool:
     for seed in point.config.seed_list:
         for member in record.read_members(folder, seed) or []:
             if member.selected:
-                print(
-                    f"seed {seed}: lr {member.lr:g}, validation {100 * (member.val_accuracy or 0):.1f} %, "
-                    f"test {100 * (member.test_accuracy or 0):.1f} %, {member.train_seconds:.1f} s"
-                )
+                print(f"seed {seed}: lr {member.lr:g}, {shares(member)}, {member.train_seconds:.1f} s")
     left = record.missing_seeds(root, point.job, point.config.seed_list)
     if left:
         why = record.read_failure(folder) or "diverged: its loss is not finite; use a smaller optimizer.lr"

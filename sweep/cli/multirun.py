@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweep import interrupt
 from sweep.cli import compose
-from sweep.cli.progress import Progress, label
+from sweep.cli.progress import Progress, label, shares
 from sweep.config import Config, Export
 from sweep.errors import UserError
 from sweep.paths import results_folder
@@ -154,8 +154,7 @@ def export(points: Sequence[Point], root: Path) -> None:
         folder = exporting.write(point, member, root / "export", session)
         weights = "pretrained" if point.config.pretrained else "random"
         how = f"{weights}, {point.config.freeze_depth} frozen, seed {member.seed}, lr {member.lr:g}"
-        shares = f"validation {100 * (member.val_accuracy or 0):.1f} %, test {100 * (member.test_accuracy or 0):.1f} %"
-        print(f"{folder}: {how}, {shares}")
+        print(f"{folder}: {how}, {shares(member)}")
 
 
 def _train(

@@ -54,8 +54,9 @@ def n_blocks(config: Config) -> int:
 
 
 def plain(name: str) -> str:
-    """Return a name that every file system takes."""
-    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+    """Return a name that every file system takes; `..` is none."""
+    made = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+    return made if made.strip(".") else "_" * max(1, len(made))
 
 
 def _facts(config: Config, source: Source, image_size: int) -> Facts:
