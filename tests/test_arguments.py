@@ -21,6 +21,7 @@ from sweep.config import Config, Reference
 from sweep.errors import UserError
 from sweep.plan.checks import RANGES, check, numbers
 from sweep.plan.point import plain, plan
+from sweep.report.__main__ import main as report
 
 HUGE = 10**23
 
@@ -331,3 +332,20 @@ def test_names_of_folders_stay_inside(name: str) -> None:
     made = plain(name)
     assert made.strip(".")
     assert not {"/", "<", ">"} & {*made}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "null", "{}", "\x00", '{"points": 3}', '{"points": ["a"]}', '{"points": [{"job": 1}]}'),
+        *('{"points": [[]]}', '{"points": [{}], "study": [1]}', '{"points": [{}], "study": {"reference": 3}}'),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        report([str(tmp_path)])
+    said = capsys.readouterr().err
+    assert (stopped.value.code, said.count("\n")) == (2, 1)
+    assert "sweep.json" in said
+    assert said.startswith("error: ")

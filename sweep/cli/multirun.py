@@ -59,11 +59,13 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
             print(f"{count}, all finished before; results are in {root}")
     from sweep.report import render  # noqa: PLC0415
 
-    report = render.build(root, sweep.entries(), config.study)
+    with writing(config.name):
+        report = render.build(root, sweep.entries(), config.study)
     print(f"\n{report.text}\n\n{root}/report.md has it all: table.csv, summary.csv, verdict.json, figures/")
     interrupt.check()
     if config.export is Export.best:
-        export(list(sweep.points.values()), root)
+        with writing(config.name):
+            export(list(sweep.points.values()), root)
     if report.missing:
         sys.exit(1)
 
