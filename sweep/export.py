@@ -84,20 +84,22 @@ def best(points: Sequence[Point], root: Path) -> list[tuple[Point, Record]]:
     """Return, for every task, the point with the highest mean validation accuracy over seeds, and its best member.
 
     Of equal points the one that freezes more is chosen: it is cheaper to train. A point without all of its seeds is
-    passed over.
+    passed over. Without validation images (then a task has one point) any member of it is as good as another.
     """
     chosen: dict[str, tuple[tuple[float, int], Point, Record]] = {}
     for point in points:
         folder = record.job_folder(root, point.job)
         found = [record.read_members(folder, seed) or [] for seed in point.config.seed_list]
         members = [member for of_seed in found for member in of_seed if member.selected]
-        scores = [member.val_accuracy for member in members if member.val_accuracy is not None]
+        blind = point.config.data.val_fraction == 0
+        ended = [member for member in members if (member.test_accuracy if blind else member.val_accuracy) is not None]
+        scores = [member.val_accuracy or 0.0 for member in ended]
         if len(scores) < len(point.config.seed_list):
             continue
         rank = (float(np.mean(scores)), point.config.freeze_depth)
         task = point.facts.task
         if task not in chosen or rank > chosen[task][0]:
-            chosen[task] = rank, point, max(members, key=lambda member: member.val_accuracy or 0.0)
+            chosen[task] = rank, point, max(ended, key=lambda member: member.val_accuracy or 0.0)
     return [(point, member) for _, point, member in chosen.values()]
 
 

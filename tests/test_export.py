@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import sweep
 from sweep import export
+from sweep.cli.progress import shares
 from sweep.config import Config
 from sweep.data import task as data
 from sweep.errors import UserError
@@ -46,6 +47,16 @@ def test_round_trip_gives_the_accuracy_of_the_record(
     assert model.facts["freeze_depth"] == point.config.freeze_depth
     plain = torchvision.models.resnet18(num_classes=len(task.classes))
     plain.load_state_dict(load_file(tmp_path / "textures" / "model.safetensors"))
+
+
+def test_without_validation_images_the_only_point_is_exported(tiny: Tiny, tmp_path: Path, session: Session) -> None:
+    point = plan(tiny(freeze_depth=5, data_val_fraction=0.0, data_label=".."))
+    assert run_point(point, tmp_path / "sweep", session).error is None
+    ((chosen, member),) = export.best([point], tmp_path / "sweep")
+    assert (chosen, member.val_accuracy) == (point, None)
+    assert shares(member) == f"test {100 * (member.test_accuracy or 0):.1f} %"
+    folder = export.write(point, member, tmp_path / "sweep" / "export", session)
+    assert folder.resolve().parent == (tmp_path / "sweep" / "export").resolve()
 
 
 WITHOUT_THIS_PACKAGE = """

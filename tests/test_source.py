@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pickle
 import urllib.error
@@ -9,6 +10,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from sweep.config import DataConfig, ModelConfig, SourceConfig
+from sweep.data.types import Task
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.plan import catalog
@@ -242,3 +244,28 @@ def test_the_tasks_own_classes_and_splits_are_the_selffer_control() -> None:
     for other in ({"seed": 1}, {"val_fraction": 0.3}):
         with pytest.raises(UserError, match="or the very same classes and splits"):
             source.check_disjoint(own, DataConfig("glyphs_latin", classes=["A", "B", "C"], **other))
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "accuracy", "learnt"),
+    [(26, 0.08, False), (26, 0.04, False), (26, 0.2, True), (2, 0.51, False), (2, 0.7, True), (1000, 0.01, False)],
+)
+def test_a_source_that_has_not_learnt_stops_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_classes: int, accuracy: float, learnt: bool
+) -> None:
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
+
+    def read() -> Task:
+        raise AssertionError("it is there already")
+
+    found = dataclasses.replace(source.resolve(SourceConfig(), "resnet18"), n_classes=n_classes)
+    file = pretrain.path(found)
+    file.parent.mkdir(parents=True)
+    save_file(models.random_state("resnet18", 32, seed=1), file, metadata={"val_accuracy": str(accuracy)})
+    if learnt:
+        assert pretrain.load(found, torch.device("cpu"), read).accuracy == accuracy
+    else:
+        with pytest.raises(
+            UserError, match=rf"source=glyphs_latin: resnet18 has not learnt it .*{accuracy:.2f}, chance"
+        ):
+            pretrain.load(found, torch.device("cpu"), read)

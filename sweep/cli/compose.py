@@ -3,11 +3,8 @@
 import copy
 import dataclasses
 import itertools
-import os
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -15,19 +12,21 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sweep import config as settings
 from sweep import interrupt
+from sweep.cli import arguments as typed
 from sweep.cli import suite
-from sweep.config import Config, DataConfig
+from sweep.cli.arguments import flat
+from sweep.cli.translate import translated, unknown_setting
+from sweep.config import Config, DataConfig, Export
 from sweep.data import registry
-from sweep.errors import AbsentError, UserError, unknown
+from sweep.errors import AbsentError, UserError
 from sweep.paths import CONF
 from sweep.plan import catalog
-from sweep.plan.point import Point, plan
+from sweep.plan.point import Point, n_blocks, plan
 
 PRIMARY = "--config-name and --config-path: not supported; add YAML of your own with --config-dir"
 
@@ -50,7 +49,7 @@ def expand(
     """
     parser = OverridesParser.create(config_loader=loader)
     values: dict[str, list[str]] = {}
-    for override in parser.parse_overrides(list(arguments)):
+    for override in parser.parse_overrides(typed.overrides(arguments, multirun=True)):
         key = override.get_key_element()
         if not override.is_sweep_override():
             values[key] = [override.get_value_element_as_str()]
@@ -66,9 +65,12 @@ def expand(
         if option in values.get(group, []):
             place = values[group].index(option)
             values[group][place : place + 1] = options.split(",")
-    return [
-        list(each) for each in itertools.product(*([f"{key}={one}" for one in all_] for key, all_ in values.items()))
-    ]
+    grid = itertools.product(*([f"{key}={one}" for one in all_] for key, all_ in values.items()))
+
+    def count(overrides: list[str]) -> int:
+        return n_blocks(to_config(loader.load_sweep_config(master, overrides)))
+
+    return typed.with_depths([list(each) for each in grid], count)
 
 
 class Composed(ConfigLoader):
@@ -107,6 +109,7 @@ def points(overrides: Sequence[str], multirun: bool) -> list[Point]:
     """Return every point of this command line, checked; for those who train by themselves. raises: UserError."""
     with translated():
         GlobalHydra.instance().clear()
+        overrides = typed.overrides(overrides, multirun)
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
             loader = GlobalHydra.instance().config_loader()
             mode = RunMode.MULTIRUN if multirun else RunMode.RUN
@@ -131,11 +134,11 @@ def to_config(cfg: DictConfig) -> Config:
     made = OmegaConf.to_object(own)
     if not isinstance(made, Config):
         raise UserError(PRIMARY)
-    known = dict(_flat(dataclasses.asdict(made)))
+    known = dict(flat(dataclasses.asdict(made)))
     given: Any = OmegaConf.to_container(own)
-    for key, _ in _flat(given):  # +key=value adds what no dataclass has
+    for key, _ in flat(given):  # +key=value adds what no dataclass has
         if key not in known:
-            raise UserError(_unknown_setting(key))
+            raise UserError(unknown_setting(key))
     return made
 
 
@@ -187,21 +190,21 @@ def _require(config: DataConfig, looked: dict[tuple[str, str | None], AbsentErro
 def varied(made: Sequence[Point]) -> list[dict[str, str]]:
     """Return, per point, the settings that take several values within a task, less those that every table shows."""
     own = {"pretrained", "freeze_depth", "data.name", "data.root"}
-    flat = [
-        {"source": p.facts.source} | {key: value for key, value in _flat(settings.identity(p.config)) if key not in own}
+    rows = [
+        {"source": p.facts.source} | {key: value for key, value in flat(settings.identity(p.config)) if key not in own}
         for p in made
     ]
     seen: dict[tuple[str, str], set[str]] = {}
-    for point, values in zip(made, flat, strict=True):
+    for point, values in zip(made, rows, strict=True):
         for key, value in values.items():
             seen.setdefault((point.facts.task, key), set()).add(value)
     keys = sorted({key for (_, key), values in seen.items() if len(values) > 1})
     if "source.seed" in keys and _of_seed(made):
         keys.remove("source.seed")
     if "source" in keys:  # a source's name says what its settings are, unless two sources share it
-        told = {key: len({(values["source"], values[key]) for values in flat}) for key in keys}
+        told = {key: len({(values["source"], values[key]) for values in rows}) for key in keys}
         keys = [key for key in keys if not key.startswith("source.") or told[key] > told["source"]]
-    return [{key: values[key] for key in keys} for values in flat]
+    return [{key: values[key] for key in keys} for values in rows]
 
 
 def _of_seed(made: Sequence[Point]) -> bool:
@@ -213,13 +216,6 @@ def _of_seed(made: Sequence[Point]) -> bool:
     return all(len(each) == 1 for each in sources.values())
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    pairs = []
-    for key, value in tree.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
-    return pairs
-
-
 def _check_grid(made: Sequence[Point]) -> None:
     if len({point.config.name for point in made}) > 1:
         raise UserError("name=...: several values; one sweep has one name")
@@ -229,81 +225,14 @@ def _check_grid(made: Sequence[Point]) -> None:
             f"{len(made)} points, of which some are the same; give several values only to settings that change a "
             "result (seeds are one list: 'seeds=[0,1]')"
         )
+    blind = [p.facts.task for p in made if p.config.export is Export.best and p.config.data.val_fraction == 0]
+    if len({*blind}) < len(blind):
+        raise UserError(
+            "export=best data.val_fraction=0: without validation images no depth can be chosen; use 0.1, or "
+            "one point of each task"
+        )
     images: dict[str, str] = {}
     for point in made:
         task = point.facts.task
         if images.setdefault(task, point.images) != point.images:
             raise UserError(f"data.label={task}: two tasks would have this name in the table; give each its data.label")
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Make every error that Hydra has with its input, and that leaves this block, a UserError of one line."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, UserError) or not _of_hydra(error):
-            raise
-        raise UserError(_one_line(error)) from error
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
-def _of_hydra(error: Exception) -> bool:
-    """Return whether Hydra, or what it is made of, raised this."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    modules = [type(error).__module__, frame.tb_frame.f_globals.get("__name__", "") if frame else ""]
-    return any(name.partition(".")[0] in ("hydra", "omegaconf", "yaml", "antlr4") for name in modules)
-
-
-# What Hydra and OmegaConf say, and what a user is told instead: {name} stands for the pattern's groups.
-_SAID = [
-    (r"Could not override '(?P<key>[^']+)'|Key '(?P<also>[^']+)' (?:is )?not in", ""),
-    (
-        r"Ambiguous value for argument '(?P<pair>[^']+)'",
-        "{pair}: several values need -m; a list needs brackets and quotes, such as 'seeds=[0,1]'",
-    ),
-    (
-        r"Value '(?P<value>.*?)' of type '\w+' could not be converted to (?P<kind>\w+).*?full_key: (?P<key>\S+)",
-        "{key}={value}: use a value of type {kind}",
-    ),
-    (r"Value '(?P<value>.*?)' is not a valid bool.*?full_key: (?P<key>\S+)", "{key}={value}: use true or false"),
-    (
-        r"Invalid value '(?P<value>.*?)', expected one of \[(?P<all>.*?)\].*?full_key: (?P<key>\S+)",
-        "{key}={value}: use one of {all}",
-    ),
-    (r"Additional config directory '(?P<path>.*?)' not found", "--config-dir {path}: no such folder"),
-]
-
-
-def _one_line(error: Exception) -> str:
-    """Return a composition error of Hydra in one line, with the nearest name where a name was wrong."""
-    text = f"{error}\n{error.__cause__ or ''}"
-    group = re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\n((?:\t\S+\n?)*)", text)
-    if group:
-        return str(unknown(group[1], group[2], group[3].split()))
-    for pattern, line in _SAID:
-        if found := re.search(pattern, text, re.S):
-            said = {name: value for name, value in found.groupdict().items() if value is not None}
-            if "kind" in said:
-                said["kind"] = said["kind"].lower()
-            return line.format(**said) if line else _unknown_setting(said.get("key") or said["also"])
-    if isinstance(error, OverrideParseException):
-        quoting = "put lists and special signs in quotes: 'key=[1,2]', 'key=\"~/a b\"'"
-        return f"{error.override}: not of the form key=value; {quoting}"
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "https://" not in line]
-    return "; ".join(lines[:2]) or type(error).__name__
-
-
-def _unknown_setting(name: str) -> str:
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-    names = [key for key, _ in _flat(settings.identity(Config()))] + [*settings.NOT_IDENTITY, *groups]
-    hint = str(unknown("", name, names)).rpartition("; did you mean")
-    return f"{name}: no such setting" + "".join(hint[1:] if hint[1] else "; python -m sweep --help lists them")

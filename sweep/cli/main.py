@@ -1,5 +1,6 @@
 """`python -m sweep`: one point, or with -m every combination of values (see multirun)."""
 
+import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweep import interrupt
-from sweep.cli import compose, multirun
-from sweep.cli.progress import Progress, label
+from sweep.cli import arguments, compose, multirun
+from sweep.cli.progress import Progress, label, shares
+from sweep.cli.translate import translated
 from sweep.config import Export
 from sweep.errors import UserError
 from sweep.paths import CONF, results_folder
@@ -23,19 +25,23 @@ SWEEPER = "all points must be known at the start; leave hydra/sweeper out (Hydra
 
 def main() -> None:
     """Run the command line; exit 0 if every point has its result, 1 if not, 2 for bad input, 130 after Ctrl-C."""
-    with interrupt.command(), compose.translated():
+    with interrupt.command(), translated():
+        if "--version" in sys.argv[1:]:
+            print(f"freeze-sweep {importlib.metadata.version('freeze-sweep')}")
+            return
         for argument in sys.argv[1:]:
             if argument.startswith("hydra/sweeper=") and argument != "hydra/sweeper=freeze_sweep":
                 raise UserError(f"{argument}: {SWEEPER}")
             if argument.partition("=")[0] in ("--config-name", "--config-path", "-cn", "-cp"):
                 raise UserError(compose.PRIMARY)
+        sys.argv[1:] = arguments.command_line(sys.argv[1:])
         GlobalHydra.instance().clear()  # of whoever used Hydra in this process before
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(single)()
 
 
 def single(cfg: DictConfig) -> None:
     """Train what one point still owes, and print its result; SystemExit says how it ended, if not well."""
-    with interrupt.one_line(), compose.translated():
+    with interrupt.one_line(), translated():
         _run(cfg)
 
 
@@ -77,10 +83,7 @@ def _print(point: Point, root: Path) -> bool:
     for seed in point.config.seed_list:
         for member in record.read_members(folder, seed) or []:
             if member.selected:
-                print(
-                    f"seed {seed}: lr {member.lr:g}, validation {100 * (member.val_accuracy or 0):.1f} %, "
-                    f"test {100 * (member.test_accuracy or 0):.1f} %, {member.train_seconds:.1f} s"
-                )
+                print(f"seed {seed}: lr {member.lr:g}, {shares(member)}, {member.train_seconds:.1f} s")
     left = record.missing_seeds(root, point.job, point.config.seed_list)
     if left:
         why = record.read_failure(folder) or "diverged: its loss is not finite; use a smaller optimizer.lr"

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweep import interrupt
 from sweep.cli import compose
-from sweep.cli.progress import Progress, label
+from sweep.cli.progress import Progress, label, shares
 from sweep.config import Config, Export
 from sweep.errors import UserError
 from sweep.paths import results_folder
@@ -59,11 +59,13 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
             print(f"{count}, all finished before; results are in {root}")
     from sweep.report import render  # noqa: PLC0415
 
-    report = render.build(root, sweep.entries(), config.study)
+    with writing(config.name):
+        report = render.build(root, sweep.entries(), config.study)
     print(f"\n{report.text}\n\n{root}/report.md has it all: table.csv, summary.csv, verdict.json, figures/")
     interrupt.check()
     if config.export is Export.best:
-        export(list(sweep.points.values()), root)
+        with writing(config.name):
+            export(list(sweep.points.values()), root)
     if report.missing:
         sys.exit(1)
 
@@ -158,8 +160,7 @@ def export(points: Sequence[Point], root: Path) -> None:
         folder = exporting.write(point, member, root / "export", session)
         weights = "pretrained" if point.config.pretrained else "random"
         how = f"{weights}, {point.config.freeze_depth} frozen, seed {member.seed}, lr {member.lr:g}"
-        shares = f"validation {100 * (member.val_accuracy or 0):.1f} %, test {100 * (member.test_accuracy or 0):.1f} %"
-        print(f"{folder}: {how}, {shares}")
+        print(f"{folder}: {how}, {shares(member)}")
 
 
 def _train(

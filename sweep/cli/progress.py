@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from sweep.plan.point import Point
+from sweep.report.record import Record
 
 if TYPE_CHECKING:
     from sweep.run.job import Outcome
@@ -48,3 +49,9 @@ def label(point: Point, varied: Mapping[str, str]) -> str:
     weights = "pretrained" if point.config.pretrained else "random"
     parts = [point.facts.task, weights, f"{point.config.freeze_depth}/{point.facts.n_blocks} frozen"]
     return ", ".join([*parts, *(f"{key}={value}" for key, value in varied.items())])
+
+
+def shares(member: Record) -> str:
+    """Return the member's accuracies as text; that of validation where there are images for it."""
+    val = "" if member.val_accuracy is None else f"validation {100 * member.val_accuracy:.1f} %, "
+    return f"{val}test {100 * (member.test_accuracy or 0):.1f} %"

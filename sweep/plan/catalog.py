@@ -43,7 +43,7 @@ _SHOWN = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_t
 def listing() -> str:
     """Return the list of models, as printed."""
     listed = textwrap.fill(", ".join(NAMES), 100, break_long_words=False, break_on_hyphens=False)
-    more = "timm/NAME: any model of timm's that can be cut (pip install freeze-sweep[timm])"
+    more = "timm/NAME: any model of timm's that can be cut (pip install timm)"
     return f"{listed}\n{more}\nOne model's blocks: python -m sweep.models NAME"
 
 
@@ -85,7 +85,7 @@ def _version(library: str) -> str:
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        raise UserError(f"model={library}: {library} is not installed; pip install freeze-sweep[{library}]") from None
+        raise UserError(f"model={library}: {library} is not installed; pip install {library}") from None
 
 
 def _read(path: Path) -> ModelSpec | None:

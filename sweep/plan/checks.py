@@ -1,11 +1,78 @@
 """Whether settings can be right, whatever the model and the data are."""
 
-import math
+import dataclasses
 import re
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from sweep.config import Config, DataConfig, OptimizerConfig, Precision
 from sweep.errors import UserError, unknown
+
+
+class Range(NamedTuple):
+    """Which numbers a setting takes: from least to most.
+
+    without: whether the ends themselves do not count. why: the reason, where it is not plain. words: all of it, where
+    "use 2 or more" does not say it.
+    """
+
+    least: float
+    most: float
+    without: str = ""  # least, most or both
+    why: str = ""
+    words: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Return whether the setting takes this value; it does not take nan."""
+        low = self.least < value if self.without in ("least", "both") else self.least <= value
+        return low and (value < self.most if self.without in ("most", "both") else value <= self.most)
+
+    def refuse(self, setting: str, value: float) -> UserError:
+        """Return the error for a value that the setting does not take."""
+        bound = f"{self.most:.12g} or less" if value > self.most else f"{self.least:.12g} or more"
+        allowed = self.words or bound + (f" ({self.why})" if self.why else "")
+        return UserError(f"{setting}={shortened(value)}: use {allowed}")
+
+
+LARGEST_SEED = 2**63 - 1  # of what tables on disk hold
+_SEED, _COUNT, _PIXELS = Range(0, LARGEST_SEED), Range(1, 10**9), Range(1, 8192)
+_EPOCHS = Range(1, 10**6)
+_BATCH = Range(2, 10**6, why="BatchNorm cannot normalise a single image")
+_DATA = {
+    "groups": Range(1, 10**6),
+    "image_size": _PIXELS,
+    "limit_train": _COUNT,
+    "per_class": _COUNT,
+    "seed": _SEED,
+    "test_fraction": Range(0, 1, "both", words="a share between 0 and 1, such as 0.2"),
+    "val_fraction": Range(0, 1, "most", words="a share from 0 to below 1, such as 0.2"),
+}
+_OPTIMIZER = {
+    "extend": Range(0, 20),
+    "lr": Range(0, 1e30, "least", words="a positive number or a list of them"),
+    "momentum": Range(0, 1, "most", words="a number in [0, 1)"),
+    "weight_decay": Range(0, 1e6),
+}
+# Every setting that is a number, or a list of numbers; seeds say more, in _check_seeds().
+RANGES = {
+    "batch_size": _BATCH,
+    "cache.max_gb": Range(0, 1e9, words="a size in gigabytes, 0 to keep nothing"),
+    "epochs": _EPOCHS,
+    "freeze.epochs": Range(0, 10**6),
+    "freeze_depth": Range(0, 10**6),
+    "min_steps": Range(0, 10**9),
+    "source.batch_size": _BATCH,
+    "source.epochs": _EPOCHS,
+    "source.image_size": _PIXELS,
+    "source.mean": Range(-1000, 1000, words="three numbers, one per channel, of pixels in 0..1"),
+    "source.n_classes": Range(1, 10**6),
+    "source.seed": _SEED,
+    "source.std": Range(0, 1000, "least", words="three numbers above 0, one per channel, of pixels in 0..1"),
+    "study.reference.seconds_per_epoch": Range(0, 1e9),
+    "study.reference.test_accuracy": Range(0, 1, words="accuracies in 0..1"),
+    **{f"{group}.{key}": own for group in ("data", "source.data") for key, own in _DATA.items()},
+    **{f"{group}.{key}": own for group in ("optimizer", "source.optimizer") for key, own in _OPTIMIZER.items()},
+}
 
 
 def check(config: Config) -> None:
@@ -14,32 +81,47 @@ def check(config: Config) -> None:
         raise UserError(
             f"name={config.name[:100]}: results go to outputs/<name>; use 1 to 100 characters, such as name=mine"
         )
-    _check_list("seeds", config.seeds, _is_seed, "a count such as 3 or a list such as [0,1,2]")
-    if not isinstance(config.seeds, list) and config.seeds < 1:
-        raise UserError(f"seeds={config.seeds}: use a count of at least 1, or a list such as [0,1,2]")
-    _at_least("epochs", config.epochs, 1)
-    _at_least("min_steps", config.min_steps, 0)
-    _at_least("batch_size", config.batch_size, 2, "BatchNorm cannot normalise a single image")
-    _at_least("freeze_depth", config.freeze_depth, 0)
+    _check_seeds(config.seeds)
+    for setting, value in numbers(dataclasses.asdict(config)):
+        if setting in RANGES and not RANGES[setting].holds(value):
+            raise RANGES[setting].refuse(setting, value)
     _check_device(config.device, config.precision)
     _check_data("data", config.data)
     _check_optimizer("optimizer", config.optimizer)
     if config.source.name == "pretrain":
         _check_data("source.data", config.source.data)
         _check_optimizer("source.optimizer", config.source.optimizer)
-        _at_least("source.seed", config.source.seed, 0)
     if config.data.val_fraction == 0 and len(config.lr_list) > 1:
         raise UserError(
             f"data.val_fraction=0: without validation images no learning rate can be chosen of {config.lr_list}; "
             "give one, such as optimizer.lr=0.001"
         )
     _check_freeze(config)
-    if not config.cache.max_gb >= 0:
-        raise UserError(f"cache.max_gb={config.cache.max_gb}: use a size in gigabytes, 0 to keep nothing")
+
+
+def numbers(value: Any, setting: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number of plain settings, with the name of its setting; all numbers of a list have the list's."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from numbers(each, f"{setting}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for each in value:
+            yield from numbers(each, setting)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield setting, value
+
+
+def shortened(value: Any) -> str:
+    """Return a value as text of at most some 60 characters."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_device(device: str, precision: Precision) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
         raise UserError(f"device={device}: use auto, cpu, cuda or cuda:0")
     if precision is Precision.fp16:
         raise UserError("precision=fp16: training would need loss scaling; use fp32, tf32 or bf16")
@@ -48,31 +130,17 @@ def _check_device(device: str, precision: Precision) -> None:
 
 
 def _check_data(group: str, data: DataConfig) -> None:
-    _at_least(f"{group}.seed", data.seed, 0)
-    for key in ("image_size", "per_class", "limit_train", "groups"):
-        value = getattr(data, key)
-        if value is not None:
-            _at_least(f"{group}.{key}", value, 1)
     if data.per_class is not None and data.limit_train is not None:
         raise UserError(
             f"{group}.limit_train={data.limit_train}: {group}.per_class={data.per_class} is set too, perhaps "
             f"by the data set's YAML; add {group}.per_class=null"
         )
-    if not 0 <= data.val_fraction < 1:
-        raise UserError(f"{group}.val_fraction={data.val_fraction}: use a share from 0 to below 1, such as 0.2")
-    if not 0 < data.test_fraction < 1:
-        raise UserError(f"{group}.test_fraction={data.test_fraction}: use a share between 0 and 1, such as 0.2")
 
 
 def _check_optimizer(group: str, optimizer: OptimizerConfig) -> None:
     _check_list(f"{group}.lr", optimizer.lr, _is_rate, "a positive number or a list of them")
     if optimizer.name not in ("sgd", "adamw"):
         raise unknown(f"{group}.name", optimizer.name, ("sgd", "adamw"))
-    _at_least(f"{group}.extend", optimizer.extend, 0)
-    if not 0 <= optimizer.momentum < 1:
-        raise UserError(f"{group}.momentum={optimizer.momentum}: use a number in [0, 1)")
-    if not 0 <= optimizer.weight_decay < math.inf:
-        raise UserError(f"{group}.weight_decay={optimizer.weight_decay}: use 0 or more")
 
 
 def _check_freeze(config: Config) -> None:
@@ -91,18 +159,23 @@ def _is_seed(value: Any) -> bool:
 
 
 def _is_rate(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool)  # RANGES says which
+
+
+def _check_seeds(seeds: Any) -> None:
+    allowed = "a count such as 3 or a list such as [0,1,2]"
+    _check_list("seeds", seeds, _is_seed, allowed)
+    if isinstance(seeds, list):
+        if max(seeds) > LARGEST_SEED:
+            raise UserError(f"seeds={shortened(max(seeds))}: a seed has at most 18 digits; use smaller numbers")
+    elif not 1 <= seeds <= 10**5:
+        why = "use a count of at least 1" if seeds < 1 else "that many are not to be trained; use a smaller count"
+        raise UserError(f"seeds={shortened(seeds)}: {why}, or a list such as [0,1,2]")
 
 
 def _check_list(setting: str, value: Any, valid: Any, allowed: str) -> None:
     values = value if isinstance(value, list) else [value]
     if not values or not all(valid(item) for item in values):
-        raise UserError(f"{setting}={value}: use {allowed}")
+        raise UserError(f"{setting}={shortened(value)}: use {allowed}")
     if len(set(values)) != len(values):
-        raise UserError(f"{setting}={value}: the same value twice; list each once")
-
-
-def _at_least(setting: str, value: int, least: int, why: str = "") -> None:
-    if value < least:
-        raise UserError(f"{setting}={value}: use {least} or more" + (f" ({why})" if why else ""))
+        raise UserError(f"{setting}={shortened(value)}: the same value twice; list each once")

@@ -46,9 +46,17 @@ def plan(config: Config) -> Point:
     return Point(config, source, facts, images, f"{plain(readable)}-{_identity(config, source, facts, images)}")
 
 
+def n_blocks(config: Config) -> int:
+    """Return how many blocks there are to freeze, whatever freeze_depth is; raise UserError as plan()."""
+    checks.check(config)
+    size = config.data.image_size or sources.resolve(config.source, config.model.full_name).image_size
+    return len(catalog.spec(config.model.full_name, size).block_names(config.freeze.unit))
+
+
 def plain(name: str) -> str:
-    """Return a name that every file system takes."""
-    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+    """Return a name that every file system takes; `..` is none."""
+    made = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+    return made if made.strip(".") else "_" * max(1, len(made))
 
 
 def _facts(config: Config, source: Source, image_size: int) -> Facts:

@@ -6,7 +6,6 @@ torchvision, timm by timm; checkpoint is a file of yours. run/session.py loads w
 
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,10 +91,8 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
 
 
 def _pretrain(config: SourceConfig, model: str) -> Source:
-    rate = config.optimizer.lr
-    if config.epochs < 1 or config.batch_size < 2 or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        given = f"source.epochs={config.epochs}, batch_size={config.batch_size}, optimizer.lr={rate}"
-        raise UserError(f"{given}: use at least one epoch, two images per batch, and one number as lr")
+    if isinstance(config.optimizer.lr, list):
+        raise UserError(f"source.optimizer.lr={config.optimizer.lr}: weights are trained once; use one number")
     data.check(config.data)
     seed = [config.seed] if config.seed else []  # the first sources had none
     key = digest(

@@ -26,7 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         if given.to is None and len(given.folder) > 1:
             raise UserError("several folders make one report: say where with --to FOLDER")
-        report = render.merge(given.folder, given.to) if given.to else render.build(given.folder[0])
+        target = given.to or given.folder[0]
+        try:
+            report = render.merge(given.folder, target) if given.to else render.build(target)
+        except OSError as error:
+            raise UserError(f"{target}: cannot be read or written there ({error.strerror or error})") from error
         print(report.text)
         if report.missing:
             sys.exit(1)

@@ -75,11 +75,11 @@ def read_manifest(root: Path) -> tuple[list[Entry], StudyConfig]:
     content = paths.read_json(manifest_path(root))
     if not content or not content.get("points"):
         raise UserError(f"{root}: no sweep.json there; give the folder of a multirun, such as outputs/sweep")
-    study = content.get("study") or {}
     try:
+        study = dict(content.get("study") or {})
         study["reference"] = [Reference(**each) for each in study.get("reference", [])]
         return [Entry.of_json(each) for each in content["points"]], StudyConfig(**study)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         advice = "report with the version that wrote it, or run the sweep again"
         raise UserError(f"{manifest_path(root)}: not a manifest of this version ({error}); {advice}") from error
 

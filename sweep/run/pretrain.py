@@ -25,6 +25,8 @@ from sweep.train.loop import Curves, Recipe, fit
 
 LEAST_ACCURACY = {"glyphs_latin": 0.9}  # on the source's own validation images, where it is known what can be reached
 
+NEAR_CHANCE = 0.05  # of the way from chance to 1: weights of a lower accuracy have not learnt their source
+
 
 def path(source: Source) -> Path:
     """Return the file of weights trained here; its name changes with the data and the recipe."""
@@ -50,9 +52,21 @@ def load(source: Source, device: torch.device, read: Callable[[], Task]) -> Weig
         return _read(source, file)
 
 
+def _require_learnt(source: Source, accuracy: float) -> None:
+    """Raise UserError if the accuracy on a source that can be learnt is near chance: it is not worth freezing."""
+    chance = 1 / source.n_classes
+    if source.task in LEAST_ACCURACY and accuracy < chance + NEAR_CHANCE * (1 - chance):
+        raise UserError(
+            f"source={source.task}: {source.model} has not learnt it (validation accuracy {accuracy:.2f}, chance "
+            f"{chance:.2f}); change source.epochs or source.optimizer.lr, or use other weights, such as source=imagenet"
+        )
+
+
 def _read(source: Source, file: Path) -> Weights:
     with safe_open(file, "pt") as opened:
         accuracy = (opened.metadata() or {}).get("val_accuracy")
+    if accuracy is not None:
+        _require_learnt(source, float(accuracy))
     # Copies: a loaded file is a memory map, and whoever shortens it would crash the process.
     tensors = {key: value.clone() for key, value in load_file(file).items()}
     state, head = build.split_state(tensors, source.model, source.image_size)
@@ -77,20 +91,25 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
     with tqdm(total=config.epochs, desc=f"pretraining {model} on {source.task}, once", unit="epoch") as bar:
 
         def advance(curves: Curves) -> None:
-            bar.set_postfix(validation=f"{curves.val_accuracy[-1]:.3f}")
+            if curves.val_accuracy:
+                bar.set_postfix(validation=f"{curves.val_accuracy[-1]:.3f}")
             bar.update()
 
         splits = Splits(examples(chosen), examples(task.val))
         curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=config.seed, on_epoch=advance)
     if curves.diverged:
         raise UserError(f"source={source.task}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
-    accuracy, least = curves.val_accuracy[-1], LEAST_ACCURACY.get(source.task, 0.0)
-    if accuracy < least:
-        reached = f"{model} reached only {accuracy:.2f} validation accuracy on {source.task}"
-        tqdm.write(f"warning: {reached}; {least:g} is expected")
+    accuracy, least = curves.val_accuracy[-1] if curves.val_accuracy else None, LEAST_ACCURACY.get(source.task, 0.0)
+    if accuracy is not None:
+        _require_learnt(source, accuracy)
+        if accuracy < least:
+            reached = f"{model} reached only {accuracy:.2f} validation accuracy on {source.task}"
+            tqdm.write(f"warning: {reached}; {least:g} is expected")
     trained = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     seconds = f"{time.perf_counter() - start:.1f}"
-    told = {"val_accuracy": f"{accuracy:.4f}", "seconds": seconds, "torch": torch.__version__}
+    told = {"seconds": seconds, "torch": torch.__version__}
+    if accuracy is not None:
+        told["val_accuracy"] = f"{accuracy:.4f}"
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
         save_file(trained, temporary, metadata=told)
