@@ -1,0 +1,214 @@
+"""Folders as people have them: which folder is which split, whatever it is called."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweep.config import DataConfig, Layout, OwnTest
+from sweep.data import layout, registry
+from sweep.data import task as data
+from sweep.data.types import Task
+from sweep.errors import UserError
+
+GREY = {"train": 40, "val": 120, "test": 200}  # of the images of a split, so that it is known where one came from
+
+
+def folder(root: Path, **fields: Any) -> DataConfig:
+    registry.forget()  # as a new process would look at the files
+    return DataConfig(name="image_folder", root=str(root), **fields)
+
+
+def fill(path: Path, grey: int = 40, count: int = 6, classes: str = "ab") -> Path:
+    for name in classes:
+        (path / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8), (grey, number, ord(name))).save(path / name / f"{number}.png")
+    return path
+
+
+def greys(task: Task) -> dict[str, set[int]]:
+    """Return where the images of each split came from."""
+    return {name: set(getattr(task, name).images[:, 0, 0, 0].tolist()) for name in ("train", "val", "test")}
+
+
+SPELLINGS = [
+    ("Training", "Testing"),
+    ("Train", "Test"),
+    ("TRAIN", "TEST"),
+    ("trn", "eval"),
+    ("x_train", "x_test"),
+    ("X-Train", "X-Test"),
+    ("photos.training", "photos.evaluation"),
+    ("train_images", "test_images"),
+    ("TrainImages", "TestImages"),
+    ("train2017", "test2017"),
+    ("1_train", "2_test"),
+    ("training_set", "test_set"),
+]
+
+
+@pytest.mark.parametrize("names", SPELLINGS)
+def test_splits_are_known_by_any_spelling_and_said(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name, split in zip(names, ("train", "test"), strict=True):
+        fill(tmp_path / name, GREY[split])
+    task = data.load(folder(tmp_path), 8)
+    assert task.classes == ("a", "b")
+    assert greys(task) == {"train": {40}, "val": {40}, "test": {200}}
+    (note,) = data.notes(folder(tmp_path))
+    assert f"{names[0]}/ is the train split" in note
+    assert f"{names[1]}/ is the test split" in note
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "Val", "VALIDATION"])
+@pytest.mark.parametrize("rotate", [False, True])
+def test_ones_own_validation_split_chooses_in_every_fold(tmp_path: Path, name: str, rotate: bool) -> None:
+    for each, split in (("train", "train"), (name, "val"), ("test", "test")):
+        fill(tmp_path / each, GREY[split])
+    config = folder(tmp_path, rotate=rotate, val_fraction=0.5)
+    task = data.load(config, 8, max_gb=1)
+    assert greys(task) == {"train": {40}, "val": {120}, "test": {200}}
+    assert [len(each.labels) for each in (task.train, task.val, task.test)] == [12, 12, 12]
+    first, other = (data.draw(config, task, seed) for seed in (0, 3))
+    np.testing.assert_array_equal(first.val, other.val)
+    assert any("own validation split is used" in note for note in data.notes(config))
+    few = data.load(folder(tmp_path, classes=["b"]), 8)
+    assert greys(few) == greys(task)
+    assert [len(each.labels) for each in (few.train, few.val, few.test)] == [6, 6, 6]
+
+
+def test_without_a_test_split_it_is_held_out_or_taken_from_validation(tmp_path: Path) -> None:
+    fill(tmp_path / "train", GREY["train"], 10)
+    fill(tmp_path / "val", GREY["val"])
+    held = data.load(folder(tmp_path), 8)
+    assert greys(held) == {"train": {40}, "val": {120}, "test": {40}}
+    assert [len(each.labels) for each in (held.train, held.val, held.test)] == [16, 12, 4]
+    images = [{image.tobytes() for image in each.images} for each in (held.train, held.test)]
+    assert not images[0] & images[1]
+    assert "data.test=val" in data.notes(folder(tmp_path))[-1]
+    given = folder(tmp_path, test=OwnTest.val)
+    taken = data.load(given, 8)
+    assert greys(taken) == {"train": {40}, "val": {40}, "test": {120}}
+    assert [len(each.labels) for each in (taken.train, taken.val, taken.test)] == [16, 4, 12]
+    assert data.fingerprint(given) != data.fingerprint(folder(tmp_path))
+
+
+def test_data_test_is_refused_where_nothing_is_to_be_said(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        fill(tmp_path / split)
+    with pytest.raises(UserError, match=r"data.test=val: is for data with a validation split and no test split; .*"):
+        data.check(folder(tmp_path, test=OwnTest.val))
+    with pytest.raises(UserError, match=r"data.test=val: data=textures has no validation split"):
+        data.check(DataConfig("textures", test=OwnTest.val))
+    with pytest.raises(UserError, match=r"data.layout=splits: data=textures has no folders"):
+        data.check(DataConfig("textures", layout=Layout.splits))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("data/train", "data/test"),
+        ("one/two/Train", "one/two/Test"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train/train", "test/test"),
+        ("train/images", "test/images"),
+    ],
+)
+def test_one_more_folder_level_is_read_and_said(tmp_path: Path, train: str, test: str) -> None:
+    fill(tmp_path / train, GREY["train"])
+    fill(tmp_path / test, GREY["test"])
+    task = data.load(folder(tmp_path), 8)
+    assert task.classes == ("a", "b")
+    assert greys(task) == {"train": {40}, "val": {40}, "test": {200}}
+    (note,) = data.notes(folder(tmp_path))
+    assert note == f"{train}/ is the train split, {test}/ is the test split"
+
+
+def test_one_folder_too_high_is_read_and_said(tmp_path: Path) -> None:
+    fill(tmp_path / "photos")
+    assert data.classes(folder(tmp_path)) == ("a", "b")
+    assert data.notes(folder(tmp_path)) == ["its classes are the folders in photos/"]
+
+
+@pytest.mark.parametrize("name", ["train", "Train", "training"])
+def test_a_class_called_like_a_split_is_asked_about(tmp_path: Path, name: str) -> None:
+    fill(tmp_path)
+    shutil.copytree(tmp_path / "a", tmp_path / name)
+    with pytest.raises(
+        UserError, match=rf"{name}/ may be a split or a class beside a/, b/; add data.layout=classes or"
+    ):
+        data.check(folder(tmp_path))
+    assert set(data.classes(folder(tmp_path, layout=Layout.classes))) == {"a", "b", name}
+    assert data.notes(folder(tmp_path, layout=Layout.classes)) == []
+    with pytest.raises(UserError, match=f"has {name}/ but no test/"):
+        data.check(folder(tmp_path, layout=Layout.splits))
+
+
+def test_classes_called_test_and_train_are_classes_where_that_is_said(tmp_path: Path) -> None:
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    assert data.classes(folder(tmp_path, layout=Layout.classes)) == ("test", "train")
+    assert data.classes(folder(tmp_path, layout=Layout.splits)) == ("a", "b")
+
+
+@pytest.mark.parametrize("names", [("valid", "invalid"), ("cat", "trainer"), ("speed_train", "bus"), ("dev", "ops")])
+def test_classes_that_only_sound_like_splits_are_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        shutil.move(fill(tmp_path / "made", classes="a") / "a", tmp_path / name)
+    shutil.rmtree(tmp_path / "made")
+    assert data.classes(folder(tmp_path)) == tuple(sorted(names))
+    assert data.notes(folder(tmp_path)) == []
+
+
+def test_folders_beside_splits_are_left_out_and_said(tmp_path: Path) -> None:
+    for name in ("Train", "Test"):
+        fill(tmp_path / name)
+    (tmp_path / "docs").mkdir()
+    assert data.classes(folder(tmp_path)) == ("a", "b")
+    assert data.notes(folder(tmp_path))[1] == "not read, because they are no split: docs/"
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("Train", "Training", "Test"):
+        fill(tmp_path / name)
+    with pytest.raises(UserError, match=r"Test/, Train/, Training/ are several folders for one split"):
+        data.check(folder(tmp_path))
+    for name in ("x_train", "x_test", "y_train", "y_test"):
+        fill(tmp_path / "both" / name)
+    with pytest.raises(UserError, match="several folders for one split"):
+        data.check(folder(tmp_path / "both"))
+
+
+def test_images_without_class_folders_are_refused_with_what_is_there(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("0.png,a\n")
+    with pytest.raises(UserError, match=r"no class folders in it, but 3 images, labels.csv; use one subfolder"):
+        data.check(folder(tmp_path))
+
+
+def test_plain_folders_need_no_words(tmp_path: Path) -> None:
+    fill(tmp_path / "plain")
+    for split in ("train", "test"):
+        fill(tmp_path / "split" / split)
+    assert data.notes(folder(tmp_path / "plain")) == []
+    assert data.notes(folder(tmp_path / "split")) == []
+
+
+def test_the_terminal_says_it_once(tmp_path: Path, sweep: Callable[..., Any], standin_source: None) -> None:
+    for name in ("Train", "Val"):
+        fill(tmp_path / "photos" / name)
+    common = ("data=image_folder", f"data.root={tmp_path / 'photos'}", "epochs=1", "seeds=1", "optimizer.lr=0.001")
+    done = sweep("-m", *common, "freeze_depth=4,5")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("photos: Train/ is the train split, Val/ is the val split\n") == 1
+    assert done.stderr.count("photos: no test split: data.test_fraction of the training images is held out") == 1
+
+
+@pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])
+def test_words_that_contain_others_are_no_splits(name: str) -> None:
+    assert layout.split_name(name) is None
