@@ -1,5 +1,6 @@
 """Folders as people have them: which folder is which split, whatever it is called."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from sweep.config import DataConfig, Layout, OwnTest
-from sweep.data import layout, registry
+from sweep.data import decode, layout, registry
 from sweep.data import task as data
+from sweep.data.folder import list_images
 from sweep.data.types import Task
 from sweep.errors import UserError
 
@@ -207,6 +209,109 @@ def test_the_terminal_says_it_once(tmp_path: Path, sweep: Callable[..., Any], st
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("photos: Train/ is the train split, Val/ is the val split\n") == 1
     assert done.stderr.count("photos: no test split: data.test_fraction of the training images is held out") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".ipynb_checkpoints/0.png", "@eaDir/0.png", "__MACOSX/._0.png", "deep/__MACOSX/0.png", "._0.png", ".hidden.png",
+        "Thumbs.db", ".DS_Store", "deep/.ipynb_checkpoints/0.png", "#recycle/0.png", "~$0.png",
+    ],
+)  # fmt: skip
+def test_hidden_and_system_names_are_skipped_at_any_depth(tmp_path: Path, name: str) -> None:
+    before = data.fingerprint(folder(fill(tmp_path / "photos")))
+    for place in (tmp_path / "photos", tmp_path / "photos" / "a"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes((tmp_path / "photos/a/0.png").read_bytes())
+        if name.startswith("deep"):
+            break  # a folder of its own beside the classes would be a class
+    if name.startswith("deep"):
+        shutil.move(tmp_path / "photos" / "deep", tmp_path / "photos" / "a" / "deep")
+    config = folder(tmp_path / "photos")
+    assert data.fingerprint(config) == before
+    assert data.notes(config) == []
+
+
+@pytest.mark.parametrize("target", [".", "a", "a/in", "b"])
+@pytest.mark.parametrize("place", ["a/again", "a/in/again"])
+def test_links_never_loop_and_each_file_is_read_once(tmp_path: Path, target: str, place: str) -> None:
+    fill(tmp_path)
+    (tmp_path / "a" / "in").mkdir()
+    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / "in" / "0.png")
+    (tmp_path / place).symlink_to((tmp_path / target).resolve())
+    files = list_images(str(tmp_path)).files["train"]
+    assert [label for _, label in files] == [0] * 6 + [1] * 6
+    assert len({file.resolve() for file, _ in files}) == 12
+    assert all(file.resolve().parent.name != "b" for file, label in files if label == 0)
+
+
+def test_images_that_are_all_links_are_read_as_before(tmp_path: Path) -> None:
+    fill(tmp_path / "store")
+    for name in "ab":
+        (tmp_path / "links" / name).mkdir(parents=True)
+        for file in sorted((tmp_path / "store" / name).iterdir()):
+            (tmp_path / "links" / name / file.name).symlink_to(file)
+    (tmp_path / "links" / "a" / "twice.png").symlink_to(tmp_path / "store" / "a" / "0.png")
+    config = folder(tmp_path / "links")
+    assert len(data.load(config, 8).train.pool) == 12
+    assert data.notes(config) == ["1 links to images that are there already are left out"]
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"a/gone.png is a link to nothing \(.*nowhere.png\); repair or remove it"):
+        data.check(folder(tmp_path))
+    (tmp_path / "a" / "gone.png").unlink()
+    (tmp_path / "a" / "round.png").symlink_to(tmp_path / "a" / "round.png")
+    with pytest.raises(UserError, match=r"a/round.png is a link to nothing"):
+        data.check(folder(tmp_path))
+    (tmp_path / "a" / "round.png").unlink()
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    with pytest.raises(UserError, match=r"a/pipe.png is a pipe, a socket or a device"):
+        data.check(folder(tmp_path))
+    (tmp_path / "a" / "pipe.png").unlink()
+    (tmp_path / "a" / "null.png").symlink_to("/dev/null")
+    with pytest.raises(UserError, match=r"a/null.png is a pipe, a socket or a device"):
+        data.check(folder(tmp_path))
+
+
+WRITTEN = {
+    "jpe": "JPEG", "jfif": "JPEG", "JPG": "JPEG", "gif": "GIF", "pbm": "PPM", "pnm": "PPM", "bmp": "BMP", "dib": "DIB",
+    "tga": "TGA", "pcx": "PCX", "sgi": "SGI", "ico": "ICO", "dds": "DDS", "qoi": "QOI", "jp2": "JPEG2000",
+    "j2k": "JPEG2000", "avif": "AVIF", "webp": "WEBP", "apng": "PNG",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "written"), WRITTEN.items())
+def test_every_format_that_is_promised_is_read(tmp_path: Path, suffix: str, written: str) -> None:
+    if f".{suffix.lower()}" not in decode.FORMATS:
+        pytest.skip("PIL is built without it")
+    for label, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            image = Image.new("RGB", (32, 32), (200 * label, 200 * label, 200 * label))
+            image.save(tmp_path / name / f"{number}.{suffix}", written)
+    task = data.load(folder(tmp_path), 16)
+    assert len(task.fit.labels) == 8
+    means = task.fit.images.mean((1, 2, 3))
+    assert np.allclose(means, 200 * task.fit.labels, atol=4)
+
+
+def test_of_moving_pictures_the_first_frame_is_read_and_said(tmp_path: Path) -> None:
+    fill(tmp_path)
+    first, second = (Image.new("RGB", (8, 8), (level,) * 3) for level in (255, 0))
+    first.save(tmp_path / "a" / "x.gif", save_all=True, append_images=[second])
+    assert decode.decode(tmp_path / "a" / "x.gif", 8).min() == 255
+    assert data.notes(folder(tmp_path)) == ["of 1 .gif, .apng files the first frame is read"]
+
+
+def test_what_is_left_out_is_counted_by_suffix(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for name in ("x.eps", "y.EPS", "z.txt", "README"):
+        (tmp_path / "a" / name).write_text("%!PS-Adobe-3.0 EPSF-3.0")
+    (note,) = data.notes(folder(tmp_path))
+    assert note == "left out, because they are no images that can be read: 2 .eps, 1 .txt, 1 without a suffix"
 
 
 @pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from sweep import interrupt
 from sweep.data.types import Images
@@ -19,18 +19,33 @@ from sweep.errors import UserError
 
 # How a file may be called, and the format that promises. PIL is asked to open these formats and no other: some of the
 # rest start a program of their own, as PostScript starts Ghostscript, whatever the file is called.
+_SUFFIXES = {
+    "JPEG": ".jpg .jpeg .jpe .jfif",
+    "PNG": ".png .apng",
+    "PPM": ".ppm .pgm .pbm .pnm",
+    "BMP": ".bmp",
+    "DIB": ".dib",
+    "TIFF": ".tif .tiff",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "JPEG2000": ".jp2 .j2k .jpx .jpf .j2c .jpc",
+    "AVIF": ".avif",
+    "TGA": ".tga",
+    "PCX": ".pcx",
+    "SGI": ".sgi .rgb .bw",
+    "QOI": ".qoi",
+    "ICO": ".ico",
+    "DDS": ".dds",
+}
+_OPTIONAL = {"JPEG2000": "jpg_2000", "AVIF": "avif", "WEBP": "webp"}  # formats that PIL may be built without
 FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".ppm": "PPM",
-    ".bmp": "BMP",
-    ".pgm": "PPM",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
+    suffix: name
+    for name, suffixes in _SUFFIXES.items()
+    if name not in _OPTIONAL or features.check(_OPTIONAL[name])
+    for suffix in suffixes.split()
 }
 EXTENSIONS = tuple(FORMATS)
+MOVING = (".gif", ".apng")  # of which the first frame is read
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises for broken files
 
 # Images per core that are handed to the threads at once: enough to keep them busy, and few in memory.
@@ -84,7 +99,10 @@ def decode(content: Path | bytes | None, size: int) -> Images:
     if content is None:
         raise ValueError("no bytes in this row")
     opened = io.BytesIO(content) if isinstance(content, bytes) else content
-    with Image.open(opened, formats=sorted(set(FORMATS.values()))) as file:
+    formats = set(FORMATS.values())
+    if not (isinstance(content, Path) and content.suffix.lower() == ".tga"):
+        formats.remove("TGA")  # it begins with nothing to know it by, so that damaged files pass for it
+    with Image.open(opened, formats=sorted(formats)) as file:
         return square(ImageOps.exif_transpose(file), size)
 
 

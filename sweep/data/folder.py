@@ -1,12 +1,11 @@
 """Images in folders: one subfolder per class, or splits with one each (see layout.py)."""
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.config import DataConfig, Layout, OwnTest, digest
-from sweep.data import decode, layout
+from sweep.data import decode, layout, walk
 from sweep.data.types import Allocate, Dataset, joined
 from sweep.errors import UserError
 
@@ -87,10 +86,11 @@ def look(root: str | None, kind: Layout, own_test: OwnTest) -> tuple[Listing, li
     folder = Path(root).expanduser()
     splits, notes = layout.find(root, folder, kind, own_test)
     classes = _shared_classes(root, folder, splits)
-    files = {
-        split: [(file, label) for label, name in enumerate(classes) for file in _images_below(path / name)]
-        for split, path in splits.items()
-    }
+    tally = walk.Tally()
+    files = {}
+    for split, path in splits.items():
+        of_classes = walk.images_of(root, [path / name for name in classes], tally)
+        files[split] = [(file, label) for label, found in enumerate(of_classes) for file in found]
     for split, entries in files.items():
         empty = set(range(len(classes))) - {label for _, label in entries}
         if empty:
@@ -102,7 +102,7 @@ def look(root: str | None, kind: Layout, own_test: OwnTest) -> tuple[Listing, li
         rows.append([str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns])
     # Also which images choose, where that is not left to data.val_fraction: without it, names stay what they were.
     roles: Any = [rows, {split: len(entries) for split, entries in files.items()}] if "val" in files else rows
-    return Listing(classes, files, digest(roles)), notes
+    return Listing(classes, files, digest(roles)), notes + tally.notes()
 
 
 def _shared_classes(root: str, folder: Path, splits: dict[str, Path]) -> tuple[str, ...]:
@@ -127,13 +127,3 @@ def _seen(folder: Path) -> str:
     others = [name for name in names if name not in images][:3]
     seen = ([f"{len(images)} images"] if images else []) + others
     return f" in it, but {', '.join(seen)}" if seen else " in it, it is empty"
-
-
-def _images_below(folder: Path) -> list[Path]:
-    found = [
-        Path(parent) / name
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(decode.EXTENSIONS) and name[0] != "."
-    ]
-    return sorted(found)
