@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from sweep.config import DataConfig, Layout, OwnTest
 from sweep.data import decode, layout, registry
@@ -16,6 +17,7 @@ from sweep.data import task as data
 from sweep.data.folder import list_images
 from sweep.data.types import Task
 from sweep.errors import UserError
+from sweep.export import Classifier
 
 GREY = {"train": 40, "val": 120, "test": 200}  # of the images of a split, so that it is known where one came from
 
@@ -312,6 +314,43 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path: Path) -> None:
         (tmp_path / "a" / name).write_text("%!PS-Adobe-3.0 EPSF-3.0")
     (note,) = data.notes(folder(tmp_path))
     assert note == "left out, because they are no images that can be read: 2 .eps, 1 .txt, 1 without a suffix"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])
+@pytest.mark.parametrize("shape", [(20, 31), (16, 16)])
+def test_serving_sees_what_training_saw(tmp_path: Path, orientation: int, mode: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, shape).astype(np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (*shape, 4), dtype=np.uint8)).convert(mode)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x.png"
+    image.save(path, exif=exif)
+    trained = decode.decode(path, 16)
+    facts = {"mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 16, "classes": ["a", "b"]}
+    served = Classifier(nn.Identity(), facts)
+    with Image.open(path) as opened:
+        several = served.prepare([opened, str(path), path])
+        np.testing.assert_array_equal(served.prepare(opened).numpy()[0], trained)
+    assert several.shape == (3, 3, 16, 16)
+    for each in several.numpy():
+        np.testing.assert_array_equal(each, trained)
+    np.testing.assert_array_equal(served.prepare(str(path)).numpy()[0], trained)
+
+
+def test_serving_refuses_what_is_no_image_in_one_line(tmp_path: Path) -> None:
+    served = Classifier(nn.Identity(), {"mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 16, "classes": ["a", "b"]})
+    (tmp_path / "x.png").write_text("no image")
+    for wrong, message in (
+        (tmp_path / "x.png", "cannot be read"),
+        (tmp_path / "gone.png", "cannot be read"),
+        ([], "no image"),
+    ):
+        with pytest.raises(UserError, match=message):
+            served.prepare(wrong)
 
 
 @pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])

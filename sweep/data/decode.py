@@ -92,7 +92,7 @@ def refuse_unreadable(root: str | None, bad: list[str]) -> None:
 
 
 def decode(content: Path | bytes | None, size: int) -> Images:
-    """Return the image in a file or in bytes as (3, size, size), turned as its EXIF says.
+    """Return the image in a file or in bytes as (3, size, size); see square().
 
     raises: one of UNREADABLE if it is none of FORMATS, or damaged.
     """
@@ -103,11 +103,15 @@ def decode(content: Path | bytes | None, size: int) -> Images:
     if not (isinstance(content, Path) and content.suffix.lower() == ".tga"):
         formats.remove("TGA")  # it begins with nothing to know it by, so that damaged files pass for it
     with Image.open(opened, formats=sorted(formats)) as file:
-        return square(ImageOps.exif_transpose(file), size)
+        return square(file, size)
 
 
 def square(image: Image.Image, size: int) -> Images:
-    """Return the image as (3, size, size): shorter side scaled to size, centre kept, white behind alpha."""
+    """Return the image as (3, size, size), turned as its EXIF says: shorter side scaled to size, centre kept.
+
+    There is white behind alpha. All images go through here, in training and in serving.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
