@@ -63,13 +63,18 @@ class Classifier(nn.Module):
         given = [images] if isinstance(images, Image.Image | str | Path) else images
         if not given:
             raise UserError("prepare([]): there is no image; give an image, a path, or a list of them")
-        return torch.from_numpy(np.stack([_pixels(each, self.facts["image_size"]) for each in given]))
+        return torch.from_numpy(np.stack([_pixels(each, self.facts) for each in given]))
 
 
-def _pixels(image: Picture, size: int) -> Images:
-    """Return one image as (3, size, size)."""
+def _pixels(image: Picture, facts: dict[str, Any]) -> Images:
+    """Return one image as (3, S, S)."""
+    size, span = facts["image_size"], facts.get("pixel_range")
     try:
-        return decode.square(image, size) if isinstance(image, Image.Image) else decode.decode(Path(image), size)
+        return (
+            decode.square(image, size, span)
+            if isinstance(image, Image.Image)
+            else decode.decode(Path(image), size, span)
+        )
     except decode.UNREADABLE as error:
         name = getattr(image, "filename", "the image") if isinstance(image, Image.Image) else image
         raise UserError(f"prepare: {name} cannot be read ({error}); give another image") from error
@@ -146,6 +151,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
         "arguments": {"num_classes": n_classes, **models.library_arguments(name, size)},
         "classes": data.classes(point.config.data),
         "image_size": size,
+        "pixel_range": data.pixel_range(point.config.data),  # black and white of images with more than 8 bits
         "mean": normalize.mean.flatten().tolist(),
         "std": normalize.std.flatten().tolist(),
         **{

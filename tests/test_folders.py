@@ -353,6 +353,49 @@ def test_serving_refuses_what_is_no_image_in_one_line(tmp_path: Path) -> None:
             served.prepare(wrong)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kind", "scale"),
+    [
+        ("png", "uint16", 1),
+        ("tif", "uint16", 1),
+        ("tif", "float32", 1 / 4095),
+        ("pgm", "uint16", 1),
+        ("tif", "int32", 1),
+    ],
+)
+def test_deep_pixels_are_scaled_by_their_own_range_in_training_and_serving(
+    tmp_path: Path, suffix: str, kind: str, scale: float
+) -> None:
+    for label, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            level = scale * (600 + 2000 * label + 100 * number)
+            Image.fromarray(np.full((8, 8), level).astype(kind)).save(tmp_path / name / f"{number}.{suffix}")
+    Image.new("RGB", (8, 8), (7, 7, 7)).save(tmp_path / "a" / "z.png")  # of 8 bits, which stays as it is
+    config = folder(tmp_path)
+    pool = data.load(config, 8).fit.pool
+    expected = [*(100 * n for n in range(6)), *(2000 + 100 * n for n in range(6))]
+    levels = np.round(255 * np.array(expected) / 2500).astype(int)
+    assert np.abs(np.delete(pool[:, 0, 0, 0], 6).astype(int) - levels).max() <= 1
+    assert (pool[6] == 7).all()
+    span = data.pixel_range(config)
+    assert span == pytest.approx((600 * scale, 3100 * scale))
+    assert "600 is black" in data.notes(config)[-1] or scale != 1
+    facts = {"mean": [0.0] * 3, "std": [1.0] * 3, "image_size": 8, "classes": ["a", "b"], "pixel_range": span}
+    served = Classifier(nn.Identity(), facts).prepare([tmp_path / "b" / f"{n}.{suffix}" for n in range(6)])
+    np.testing.assert_array_equal(served.numpy(), pool[7:])
+    asked = folder(tmp_path, pixel_range=[0, 4095 * scale])
+    level = data.load(asked, 8).fit.pool[7, 0, 0, 0]
+    assert abs(int(level) - round(255 * 2600 / 4095)) <= 1
+    assert data.fingerprint(asked) != data.fingerprint(folder(tmp_path))
+
+
+@pytest.mark.parametrize("given", [[1], [2, 1], ["a", 1], [0, float("nan")], 5, [0, 1, 2]])
+def test_wrong_pixel_ranges_are_refused(tmp_path: Path, given: Any) -> None:
+    with pytest.raises(UserError, match=r"data.pixel_range=.*: use two numbers"):
+        data.check(folder(fill(tmp_path), pixel_range=given))
+
+
 @pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])
 def test_words_that_contain_others_are_no_splits(name: str) -> None:
     assert layout.split_name(name) is None

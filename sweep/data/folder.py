@@ -33,6 +33,7 @@ class ImageFolder(Dataset):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self.layout, self.test = config.layout, config.test
+        self.asked_range = config.pixel_range
 
     @cached_property
     def looked(self) -> tuple[Listing, list[str]]:
@@ -48,7 +49,27 @@ class ImageFolder(Dataset):
         return self.listing.classes
 
     def fingerprint(self) -> str:
-        return self.listing.fingerprint
+        span = self.span
+        return digest([self.listing.fingerprint, span]) if span else self.listing.fingerprint
+
+    @cached_property
+    def span(self) -> decode.Span | None:
+        """Which values are black and white, if there are images of more than 8 bits; by default, their own range.
+
+        Only if the first image of a kind and class is deep, all of them are looked at.
+        """
+        paths = [(path, label) for files in self.listing.files.values() for path, label in files]
+        deep = [(path, label) for path, label in paths if path.suffix.lower() in decode.DEEP]
+        first = {(path.suffix, label): path for path, label in reversed(deep)}
+        if not decode.any_deep(first.values()):
+            return None
+        if self.asked_range is not None:
+            low, high = self.asked_range
+            return float(low), float(high)
+        return decode.span_of(path for path, _ in deep)
+
+    def pixel_range(self) -> tuple[float, float] | None:
+        return self.span
 
     def splits(self) -> tuple[str, ...]:
         return tuple(joined(self.listing.files))
@@ -57,7 +78,11 @@ class ImageFolder(Dataset):
         return len(self.listing.files.get("val", ()))
 
     def notes(self) -> list[str]:
-        return self.looked[1]
+        if self.span is None:
+            return self.looked[1]
+        low, high = self.span
+        why = "their own range; data.pixel_range=[low,high] sets another" if self.asked_range is None else "as asked"
+        return [*self.looked[1], f"of images with more than 8 bits, {low:g} is black and {high:g} is white ({why})"]
 
     def label(self) -> str | None:
         return Path(self.root).expanduser().resolve().name if self.root else None
@@ -67,7 +92,7 @@ class ImageFolder(Dataset):
         for split, files in joined(self.listing.files).items():
             images, labels = allocate(split, len(files))
             labels[:] = [label for _, label in files]
-            bad += decode.fill(images, (decode.Encoded(str(file), file) for file, _ in files))
+            bad += decode.fill(images, (decode.Encoded(str(file), file) for file, _ in files), self.span)
         decode.refuse_unreadable(self.root, bad)
 
 

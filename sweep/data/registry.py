@@ -62,7 +62,8 @@ def open(config: DataConfig) -> Dataset:
     """
     if config.name not in DATASETS:
         raise unknown("data.name", config.name, DATASETS)
-    return _opened(tuple((name, getattr(config, name)) for name in FILES))
+    settings = {name: getattr(config, name) for name in FILES}
+    return _opened(tuple((name, tuple(each) if isinstance(each, list) else each) for name, each in settings.items()))
 
 
 def forget() -> None:

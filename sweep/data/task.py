@@ -27,6 +27,7 @@ NOT_LOADED = (
 
 def check(config: DataConfig) -> None:
     """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
+    _check_pixel_range(config.pixel_range)
     dataset = registry.open(config)
     if config.root is not None and not dataset.reads_files:
         raise UserError(f"data.root={config.root}: data={config.name} reads no files; add data=image_folder")
@@ -48,6 +49,18 @@ def check(config: DataConfig) -> None:
             f"data.limit_train={config.limit_train}: {len(names)} classes need at least one image each; "
             f"use {len(names)} or more"
         )
+
+
+def _check_pixel_range(given: Any) -> None:
+    """Raise UserError unless it is null or two numbers, the first below the second."""
+    numbers = isinstance(given, list) and all(type(each) in (int, float) and np.isfinite(each) for each in given)
+    if given is not None and not (numbers and len(given) == 2 and given[0] < given[1]):
+        raise UserError(f"data.pixel_range={given}: use two numbers, the lower first, such as [0,4095], or null")
+
+
+def pixel_range(config: DataConfig) -> tuple[float, float] | None:
+    """Return which values are black and white in images of more than 8 bits; None if there are no such images."""
+    return registry.open(config).pixel_range()
 
 
 def notes(config: DataConfig) -> list[str]:

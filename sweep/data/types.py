@@ -143,6 +143,10 @@ class Dataset(ABC):
         """Return how many of the training images, the last ones, are the validation split that the data has itself."""
         return 0
 
+    def pixel_range(self) -> tuple[float, float] | None:
+        """Return which values are black and white in images of more than 8 bits; None if there are no such images."""
+        return None
+
     def notes(self) -> list[str]:
         """Return sentences on what is not plain in the files, each for one line on the terminal."""
         return []
