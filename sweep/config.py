@@ -118,6 +118,7 @@ class DataConfig:
     # of data with a validation split and no test split, where the test images are from: val, or train (held out);
     # auto = train for image_folder, val for parquet
     test: OwnTest = OwnTest.auto
+    exclude: str | None = None  # image_folder only: images to leave out, by name or path, such as "*_mask.*"
     # image_folder only: [low, high], the values that are black and white in images of more than 8 bits or of floats;
     # null = the lowest and the highest of all
     pixel_range: Any = None
@@ -253,10 +254,18 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 
 # Settings that came after the first records, and the values under which results are what they were. A job's name knows
 # nothing of a setting at this value, so that it is found again.
-ADDED = {"extend": 0, "min_steps": 200, "rotate": False, "layout": "auto", "test": "auto", "pixel_range": None}
+ADDED = {
+    "extend": 0,
+    "min_steps": 200,
+    "rotate": False,
+    "layout": "auto",
+    "test": "auto",
+    "pixel_range": None,
+    "exclude": None,
+}
 
 # Settings of the data that say what its files are; the others say what a task makes of them.
-FILES = ("name", "root", "image_column", "label_column", "layout", "test", "pixel_range")
+FILES = ("name", "root", "image_column", "label_column", "layout", "test", "pixel_range", "exclude")
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.

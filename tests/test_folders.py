@@ -396,6 +396,29 @@ def test_wrong_pixel_ranges_are_refused(tmp_path: Path, given: Any) -> None:
         data.check(folder(fill(tmp_path), pixel_range=given))
 
 
+@pytest.mark.parametrize("ending", ["_mask", "_seg", "_label", "_Mask"])
+def test_masks_are_said_and_can_be_left_out(tmp_path: Path, ending: str) -> None:
+    fill(tmp_path)
+    before = list_images(str(tmp_path)).files
+    for name in "ab":
+        for number in range(6):
+            Image.new("L", (8, 8)).save(tmp_path / name / f"{number}{ending}.png")
+    (note,) = data.notes(folder(tmp_path))
+    assert note.startswith("12 files are called as masks of others")
+    assert f'data.exclude="*{ending}.*"' in note
+    without = folder(tmp_path, exclude=f"*{ending}.*")
+    assert data.notes(without) == []
+    assert len(data.load(without, 8).fit.labels) + len(data.load(without, 8).test.labels) == len(before["train"])
+    assert data.fingerprint(without) != data.fingerprint(folder(tmp_path))
+
+
+def test_a_rare_class_is_said_with_what_a_constant_scores(tmp_path: Path) -> None:
+    fill(tmp_path, count=39, classes="a")
+    fill(tmp_path, count=4, classes="b")
+    (note,) = data.notes(folder(tmp_path))
+    assert note.startswith("warning: unequal classes: 4 images of b against 39 of a; always saying a is right in 90.7")
+
+
 @pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])
 def test_words_that_contain_others_are_no_splits(name: str) -> None:
     assert layout.split_name(name) is None

@@ -27,18 +27,19 @@ class ImageFolder(Dataset):
     """The images below data.root, labelled by the folders that they lie in."""
 
     reads_files = True
-    has_layout = True
+    has_folders = True
     has_validation = True
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self.layout, self.test = config.layout, config.test
+        self.exclude = config.exclude
         self.asked_range = config.pixel_range
 
     @cached_property
     def looked(self) -> tuple[Listing, list[str]]:
         """What the folder holds and what is not plain in it, looked up once; raises UserError if it is no data set."""
-        return look(self.root, self.layout, self.test)
+        return look(self.root, self.layout, self.test, self.exclude)
 
     @property
     def listing(self) -> Listing:
@@ -101,7 +102,7 @@ def list_images(root: str | None) -> Listing:
     return look(root, Layout.auto, OwnTest.auto)[0]
 
 
-def look(root: str | None, kind: Layout, own_test: OwnTest) -> tuple[Listing, list[str]]:
+def look(root: str | None, kind: Layout, own_test: OwnTest, exclude: str | None = None) -> tuple[Listing, list[str]]:
     """Return what the folder holds, every file in sorted order, and sentences on what is not plain in it.
 
     raises: UserError if it cannot be a data set.
@@ -112,10 +113,15 @@ def look(root: str | None, kind: Layout, own_test: OwnTest) -> tuple[Listing, li
     splits, notes = layout.find(root, folder, kind, own_test)
     classes = _shared_classes(root, folder, splits)
     tally = walk.Tally()
-    files = {}
-    for split, path in splits.items():
-        of_classes = walk.images_of(root, [path / name for name in classes], tally)
-        files[split] = [(file, label) for label, found in enumerate(of_classes) for file in found]
+    files = {
+        split: [
+            (file, label)
+            for label, found in enumerate(walk.images_of(root, [path / name for name in classes], tally))
+            for file in found
+            if not walk.fits(file, folder, exclude)
+        ]
+        for split, path in splits.items()
+    }
     for split, entries in files.items():
         empty = set(range(len(classes))) - {label for _, label in entries}
         if empty:
@@ -127,7 +133,14 @@ def look(root: str | None, kind: Layout, own_test: OwnTest) -> tuple[Listing, li
         rows.append([str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns])
     # Also which images choose, where that is not left to data.val_fraction: without it, names stay what they were.
     roles: Any = [rows, {split: len(entries) for split, entries in files.items()}] if "val" in files else rows
-    return Listing(classes, files, digest(roles)), notes + tally.notes()
+    return Listing(classes, files, digest(roles)), notes + tally.notes() + _doubts(classes, files)
+
+
+def _doubts(classes: tuple[str, ...], files: Files) -> list[str]:
+    """Return a sentence on each thing that makes results doubtful."""
+    masks = walk.paired([path for entries in files.values() for path, _ in entries])
+    unequal = walk.unequal(classes, [label for _, label in files.get("test", files["train"])])
+    return [sentence for sentence in (masks, unequal) if sentence]
 
 
 def _shared_classes(root: str, folder: Path, splits: dict[str, Path]) -> tuple[str, ...]:

@@ -36,8 +36,10 @@ def check(config: DataConfig) -> None:
         raise UserError(f"data.groups={config.groups}: {kept} classes make 2 to {kept} groups")
     if (config.image_column or config.label_column) and not dataset.has_columns:
         raise UserError(f"data.image_column, data.label_column: data={config.name} has no columns; add data=parquet")
-    if config.layout is not Layout.auto and not dataset.has_layout:
-        raise UserError(f"data.layout={config.layout}: data={config.name} has no folders; add data=image_folder")
+    for name in ("layout", "exclude", "pixel_range"):
+        given = getattr(config, name)
+        if given not in (None, Layout.auto) and not dataset.has_folders:
+            raise UserError(f"data.{name}={given}: data={config.name} has no folders; add data=image_folder")
     if config.test is not OwnTest.auto and not dataset.has_validation:
         raise UserError(f"data.test={config.test}: data={config.name} has no validation split; leave it out")
     names = classes(config)

@@ -112,7 +112,7 @@ class Dataset(ABC):
 
     reads_files = False  # whether data.root means something
     has_columns = False  # whether data.image_column and data.label_column mean something
-    has_layout = False  # whether data.layout means something
+    has_folders = False  # whether data.layout, data.exclude and data.pixel_range mean something
     has_validation = False  # whether there may be a validation split, and data.test means something
 
     def __init__(self, config: DataConfig) -> None:

@@ -4,11 +4,15 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 from sweep.data import decode, layout
 from sweep.errors import UserError
+
+MASKS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
+UNEQUAL = 5  # times as many images of one class as of another
 
 
 class Found(NamedTuple):
@@ -61,6 +65,50 @@ def images_of(root: str, classes: list[Path], tally: Tally) -> list[list[Path]]:
             paths.append(each.path)
         kept.append(paths)
     return kept
+
+
+def fits(path: Path, top: Path, pattern: str | None) -> bool:
+    """Return whether a file's name, or its path below the top folder, fits a pattern with * and ?."""
+    if pattern is None:
+        return False
+    return fnmatchcase(path.name, pattern) or fnmatchcase(path.relative_to(top).as_posix(), pattern)
+
+
+def paired(files: list[Path]) -> str | None:
+    """Return a sentence if names pair up as an image's and its mask's do; None if not.
+
+    >>> paired([Path("a/1.png"), Path("a/1_mask.png")])
+    '1 files are called as masks of others (such as 1_mask.png); data.exclude="*_mask.*" leaves them out'
+    """
+    stems = {(path.parent, path.stem.casefold()) for path in files}
+    for ending in MASKS:
+        masks = [path for path in files if _is_mask(path, ending, stems)]
+        if masks:
+            name = masks[0].name
+            pattern = f"*{Path(name).stem[-len(ending) :]}.*"
+            return (
+                f'{len(masks)} files are called as masks of others (such as {name}); data.exclude="{pattern}" '
+                "leaves them out"
+            )
+    return None
+
+
+def _is_mask(path: Path, ending: str, stems: set[tuple[Path, str]]) -> bool:
+    stem = path.stem.casefold()
+    return stem.endswith(ending) and (path.parent, stem.removesuffix(ending)) in stems
+
+
+def unequal(classes: tuple[str, ...], labels: list[int]) -> str | None:
+    """Return a sentence if one class has several times the images of another, and a constant's score; None if not."""
+    counts = Counter(labels)
+    most, fewest = max(counts, key=lambda each: counts[each]), min(counts, key=lambda each: counts[each])
+    if counts[most] < UNEQUAL * counts[fewest]:
+        return None
+    share = 100 * counts[most] / len(labels)
+    return (
+        f"warning: unequal classes: {counts[fewest]} images of {classes[fewest]} against {counts[most]} of "
+        f"{classes[most]}; always saying {classes[most]} is right in {share:.1f} %, so look at balanced accuracy"
+    )
 
 
 def _walk(root: str, top: Path, tally: Tally) -> Iterator[Found]:
