@@ -71,6 +71,18 @@ class Transform(StrEnum):
     permute = "permute"
 
 
+class Layout(StrEnum):
+    auto = "auto"
+    classes = "classes"
+    splits = "splits"
+
+
+class OwnTest(StrEnum):
+    auto = "auto"
+    val = "val"
+    train = "train"
+
+
 class Schedule(StrEnum):
     plateau = "plateau"
     cosine = "cosine"
@@ -102,6 +114,14 @@ class DataConfig:
     matched_group: str | None = None  # tasks of one group share their images: matched pairs for the verdict's tests
     image_column: str | None = None  # parquet only; null = image or img
     label_column: str | None = None  # parquet only; null = label, labels or fine_label
+    layout: Layout = Layout.auto  # image_folder only: what its folders are: classes, or splits with classes in them
+    # of data with a validation split and no test split, where the test images are from: val, or train (held out);
+    # auto = train for image_folder, val for parquet
+    test: OwnTest = OwnTest.auto
+    exclude: str | None = None  # image_folder only: images to leave out, by name or path, such as "*_mask.*"
+    # image_folder only: [low, high], the values that are black and white in images of more than 8 bits or of floats;
+    # null = the lowest and the highest of all
+    pixel_range: Any = None
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     groups: int | None = None  # coarse labels: the classes, in order, in that many groups; null = each by itself
     image_size: int | None = None  # pixels, square; null = the source's own
@@ -235,7 +255,19 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 
 # Settings that came after the first records, and the values under which results are what they were. A job's name knows
 # nothing of a setting at this value, so that it is found again.
-ADDED = {"extend": 0, "min_steps": 200, "rotate": False, "key": None}
+ADDED = {
+    "extend": 0,
+    "min_steps": 200,
+    "rotate": False,
+    "key": None,
+    "layout": "auto",
+    "test": "auto",
+    "pixel_range": None,
+    "exclude": None,
+}
+
+# Settings of the data that say what its files are; the others say what a task makes of them.
+FILES = ("name", "root", "image_column", "label_column", "layout", "test", "pixel_range", "exclude")
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.

@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sweep import paths
+from sweep.data import decode
 from sweep.data import task as data
-from sweep.data.decode import square
+from sweep.data.types import Images
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.models.frozen import Normalize
@@ -34,6 +35,8 @@ from sweep.run.job import retrain
 from sweep.run.session import Session
 
 FORMAT = 1  # of model.json
+
+Picture = Image.Image | str | Path
 
 
 class Classifier(nn.Module):
@@ -52,9 +55,29 @@ class Classifier(nn.Module):
         logits: Tensor = self.model(self.normalize(images))
         return logits
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Return an image of any size and mode as (1, 3, S, S) uint8, scaled and cropped as in training."""
-        return torch.from_numpy(np.array(square(image, self.facts["image_size"])))[None]
+    def prepare(self, images: Picture | Sequence[Picture]) -> Tensor:
+        """Return images of any size and mode as (N, 3, S, S) uint8, turned, scaled and cropped as in training.
+
+        images: one or several, each opened with PIL, or a path. raises: UserError for a file that cannot be read.
+        """
+        given = [images] if isinstance(images, Image.Image | str | Path) else images
+        if not given:
+            raise UserError("prepare([]): there is no image; give an image, a path, or a list of them")
+        return torch.from_numpy(np.stack([_pixels(each, self.facts) for each in given]))
+
+
+def _pixels(image: Picture, facts: dict[str, Any]) -> Images:
+    """Return one image as (3, S, S)."""
+    size, span = facts["image_size"], facts.get("pixel_range")
+    try:
+        return (
+            decode.square(image, size, span)
+            if isinstance(image, Image.Image)
+            else decode.decode(Path(image), size, span)
+        )
+    except decode.UNREADABLE as error:
+        name = getattr(image, "filename", "the image") if isinstance(image, Image.Image) else image
+        raise UserError(f"prepare: {name} cannot be read ({error}); give another image") from error
 
 
 def load(path: str | Path) -> Classifier:
@@ -130,6 +153,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
         "arguments": {"num_classes": n_classes, **models.library_arguments(name, size)},
         "classes": data.classes(point.config.data),
         "image_size": size,
+        "pixel_range": data.pixel_range(point.config.data),  # black and white of images with more than 8 bits
         "mean": normalize.mean.flatten().tolist(),
         "std": normalize.std.flatten().tolist(),
         **{

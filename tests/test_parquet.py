@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep import interrupt
-from sweep.config import DataConfig
+from sweep.config import DataConfig, OwnTest
 from sweep.data import decode, parquet, registry
 from sweep.data import task as data
 from sweep.data.folder import list_images
@@ -74,6 +74,45 @@ def test_folders_of_shards_are_read_in_order(rows: tuple[list[bytes | None], lis
     assert bright.tolist() == [bool(label) for part in (0, 1) for label in labels[part::2]]
     write(tmp_path / "data/test-00000-of-00001.parquet", images[::2], labels[::2])
     assert len(data.load(config(tmp_path, val_fraction=0.25, seed=1), 24).test.labels) == 12
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("mnist_train", "mnist_validation", "mnist_test"),
+        ("train", "val", "test"),
+        ("data-train-00000-of-00001", "data-dev-00000-of-00001", "data-eval-00000-of-00001"),
+        ("0000.training", "0000.valid", "0000.testing"),
+    ],
+)
+def test_the_split_is_known_wherever_it_stands_in_the_name(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path, names: tuple[str, str, str]
+) -> None:
+    for step, name in enumerate(names, 1):
+        write(tmp_path / f"{name}.parquet", rows[0][::step], rows[1][::step])
+    task = data.load(config(tmp_path), 24)
+    assert [len(split.labels) for split in (task.train, task.val, task.test)] == [24, 12, 8]
+    np.testing.assert_array_equal(task.val.images, task.train.images[::2])
+    said = data.notes(config(tmp_path))
+    assert "own validation split is used" in said[-1]
+    for name, split in zip(names, ("train", "val", "test"), strict=True):
+        assert f"{name}.parquet is the {split} split" in said[0]
+
+
+def test_a_lone_validation_split_is_tested_on_unless_that_is_held_out(
+    rows: tuple[list[bytes | None], list[int]], tmp_path: Path
+) -> None:
+    write(tmp_path / "train-0.parquet", *rows)
+    write(tmp_path / "validation-0.parquet", rows[0][::2], rows[1][::2])
+    task = data.load(config(tmp_path), 24)
+    assert [len(split.labels) for split in (task.train, task.val, task.test)] == [20, 4, 12]
+    assert data.notes(config(tmp_path)) == [
+        "no test split: its validation split is tested on (data.test=train to choose on it instead)"
+    ]
+    held = config(tmp_path, test=OwnTest.train)
+    task = data.load(held, 24)
+    assert [len(split.labels) for split in (task.train, task.val, task.test)] == [20, 12, 4]
+    assert data.fingerprint(held) != data.fingerprint(config(tmp_path))
 
 
 def test_string_labels_and_numbers_without_names_are_sorted(

@@ -19,6 +19,7 @@ from sweep import interrupt
 from sweep.cli import compose
 from sweep.cli.progress import Progress, label, shares
 from sweep.config import Config, Export
+from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.paths import results_folder
 from sweep.plan.facts import Facts
@@ -132,6 +133,7 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
     from sweep.run.session import Session  # noqa: PLC0415
 
     session = Session()
+    tell(points)
     try:
         fetch(points, session)
     except BaseException:
@@ -139,6 +141,14 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
             os.removedirs(root)
         raise
     return session
+
+
+def tell(points: Sequence[Point]) -> None:
+    """Say once what is not plain in the points' files."""
+    for note in dict.fromkeys(
+        f"{point.facts.task}: {note}" for point in points for note in data.notes(point.config.data)
+    ):
+        print(note, file=sys.stderr, flush=True)
 
 
 @contextmanager

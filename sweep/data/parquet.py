@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.config import DataConfig, digest
-from sweep.data import decode
-from sweep.data.types import Allocate, Dataset, Labels
+from sweep.config import DataConfig, OwnTest, digest
+from sweep.data import decode, layout
+from sweep.data.types import Allocate, Dataset, Labels, joined
 from sweep.errors import UserError
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
-LAYOUT = "a .parquet file, or a folder of them: train-*.parquet and test-*.parquet (or validation-*.parquet)"
+LAYOUT = "a .parquet file, or a folder of them: train-*.parquet and test-*.parquet (and validation-*.parquet)"
 BATCH = 64  # rows read at a time
 
 
@@ -36,6 +36,7 @@ class Listing:
     labels: dict[str, Labels]
     image: str
     fingerprint: str
+    notes: list[str]  # sentences on what is not plain
 
 
 class Parquet(Dataset):
@@ -43,16 +44,18 @@ class Parquet(Dataset):
 
     reads_files = True
     has_columns = True
+    has_validation = True
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self.image_column = config.image_column
         self.label_column = config.label_column
+        self.test = config.test
 
     @cached_property
     def listing(self) -> Listing:
         """What the files hold, looked up once; raises UserError, also for a wrong label."""
-        return list_rows(self.root, self.image_column, self.label_column)
+        return list_rows(self.root, self.image_column, self.label_column, self.test)
 
     def classes(self) -> tuple[str, ...]:
         return self.listing.classes
@@ -61,16 +64,24 @@ class Parquet(Dataset):
         return self.listing.fingerprint
 
     def splits(self) -> tuple[str, ...]:
-        return tuple(self.listing.files)
+        return tuple(joined(self.listing.files))
+
+    def validation(self) -> int:
+        return len(self.listing.labels.get("val", ()))
+
+    def notes(self) -> list[str]:
+        return self.listing.notes
 
     def label(self) -> str | None:
         return Path(self.root).expanduser().resolve().name.removesuffix(".parquet") if self.root else None
 
     def read(self, size: int, allocate: Allocate) -> None:
         bad: list[str] = []
-        for split, files in self.listing.files.items():
-            images, labels = allocate(split, len(self.listing.labels[split]))
-            labels[:] = self.listing.labels[split]
+        numbers = joined({split: [of_split] for split, of_split in self.listing.labels.items()})
+        for split, files in joined(self.listing.files).items():
+            of_split = np.concatenate(numbers[split])
+            images, labels = allocate(split, len(of_split))
+            labels[:] = of_split
             bad += decode.fill(images, (row for file in files for row in self._rows(file)))
         decode.refuse_unreadable(self.root, bad)
 
@@ -84,12 +95,14 @@ class Parquet(Dataset):
                     index += 1
 
 
-def list_rows(root: str | None, image_column: str | None, label_column: str | None) -> Listing:
+def list_rows(
+    root: str | None, image_column: str | None, label_column: str | None, own_test: OwnTest = OwnTest.auto
+) -> Listing:
     """Return what the parquet files hold; reads their labels, no image. raises: UserError, also for a wrong label."""
     if not root:
         raise UserError(f"data.root is not set: data=parquet needs data.root=path/to/files ({LAYOUT})")
     path = Path(root).expanduser()
-    files = _files(root, path)
+    files, notes = _files(root, path, own_test)
     every = [file for group in files.values() for file in group]
     schemas = [_schema(root, file) for file in every]
     image = _column(root, schemas[0], "image_column", image_column, IMAGE_COLUMNS)
@@ -100,7 +113,9 @@ def list_rows(root: str | None, image_column: str | None, label_column: str | No
     classes, labels = _read_labels(root, files, _names(schemas[0], label), label)
     base = path if path.is_dir() else path.parent
     rows = [[str(f.relative_to(base)), f.stat().st_size, f.stat().st_mtime_ns] for f in every]
-    return Listing(classes, files, labels, image, digest([rows, image, label]))
+    # Also which images choose, where that is not left to data.val_fraction: without it, names stay what they were.
+    roles = [{split: len(group) for split, group in files.items()}] if "val" in files else []
+    return Listing(classes, files, labels, image, digest([rows, image, label, *roles]), notes)
 
 
 def _read_labels(
@@ -134,9 +149,10 @@ def _read_labels(
     return classes, labels
 
 
-def _files(root: str, path: Path) -> dict[str, list[Path]]:
+def _files(root: str, path: Path, own_test: OwnTest) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return {split: its files}, and sentences on what is not plain."""
     if path.is_file() and path.suffix == ".parquet":
-        return {"train": [path]}
+        return {"train": [path]}, []
     if not path.is_dir():
         raise UserError(
             f"data.root={root}: " + ("not a .parquet file; use " if path.exists() else "no such file; use ") + LAYOUT
@@ -146,15 +162,18 @@ def _files(root: str, path: Path) -> dict[str, list[Path]]:
         raise UserError(f"data.root={root}: no .parquet files in it; use {LAYOUT}")
     named: dict[str, list[Path]] = {}
     for file in found:
-        match = re.match(r"(train|test|valid(?:ation)?)(?![A-Za-z])", file.name)
-        named.setdefault(match[1][:5] if match else "", []).append(file)
+        said = layout.split_name(file.stem)
+        named.setdefault(said[0] if said else "", []).append(file)
     if list(named) == [""]:
-        return {"train": found}
+        return {"train": found}, []
     if "" in named or "train" not in named:
         odd = named.get("", found)[0]
         raise UserError(f"data.root={root}: {odd.name} belongs to no training split; use {LAYOUT}")
-    held = named.get("test") or named.get("valid")
-    return {"train": named["train"]} | ({"test": held} if held else {})
+    splits, notes = layout.choose_test(root, named, own_test, OwnTest.val)
+    if any(re.match(r"(train|test|validation)(?![A-Za-z])", file.name) is None for file in found):
+        files = [f"{group[0].name}{' ...' * (len(group) > 1)} is the {split} split" for split, group in named.items()]
+        notes.insert(0, ", ".join(files))
+    return splits, notes
 
 
 @contextmanager

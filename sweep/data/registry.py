@@ -2,8 +2,9 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
-from sweep.config import DataConfig
+from sweep.config import FILES, DataConfig
 from sweep.data import glyphs, patterns
 from sweep.data.folder import ImageFolder
 from sweep.data.glyphs import Characters
@@ -56,12 +57,13 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
 def open(config: DataConfig) -> Dataset:
     """Return the data set that a task is made of; raise UserError if there is none of this name.
 
-    The same name, root and columns give the same object, which looks at its files once: within a process, files are
-    taken to stay as they are. forget() ends that.
+    The same settings of the files (config.FILES) give the same object, which looks at its files once: within a process,
+    files are taken to stay as they are. forget() ends that.
     """
     if config.name not in DATASETS:
         raise unknown("data.name", config.name, DATASETS)
-    return _opened(config.name, config.root, config.image_column, config.label_column)
+    settings = {name: getattr(config, name) for name in FILES}
+    return _opened(tuple((name, tuple(each) if isinstance(each, list) else each) for name, each in settings.items()))
 
 
 def forget() -> None:
@@ -70,6 +72,6 @@ def forget() -> None:
 
 
 @functools.lru_cache(maxsize=16)  # a listing of a million files is large
-def _opened(name: str, root: str | None, image_column: str | None, label_column: str | None) -> Dataset:
-    config = DataConfig(name, root=root, image_column=image_column, label_column=label_column)
-    return DATASETS[name](config)
+def _opened(settings: tuple[tuple[str, Any], ...]) -> Dataset:
+    config = DataConfig(**dict(settings))
+    return DATASETS[config.name](config)

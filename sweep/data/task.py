@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from sweep import interrupt
-from sweep.config import Case, DataConfig, Transform, digest
+from sweep.config import Case, DataConfig, Layout, OwnTest, Transform, digest
 from sweep.data import registry, store
 from sweep.data.types import Dataset, Fold, Images, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
@@ -27,6 +27,7 @@ NOT_LOADED = (
 
 def check(config: DataConfig) -> None:
     """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
+    _check_pixel_range(config.pixel_range)
     dataset = registry.open(config)
     if config.root is not None and not dataset.reads_files:
         raise UserError(f"data.root={config.root}: data={config.name} reads no files; add data=image_folder")
@@ -35,6 +36,12 @@ def check(config: DataConfig) -> None:
         raise UserError(f"data.groups={config.groups}: {kept} classes make 2 to {kept} groups")
     if (config.image_column or config.label_column) and not dataset.has_columns:
         raise UserError(f"data.image_column, data.label_column: data={config.name} has no columns; add data=parquet")
+    for name in ("layout", "exclude", "pixel_range"):
+        given = getattr(config, name)
+        if given not in (None, Layout.auto) and not dataset.has_folders:
+            raise UserError(f"data.{name}={given}: data={config.name} has no folders; add data=image_folder")
+    if config.test is not OwnTest.auto and not dataset.has_validation:
+        raise UserError(f"data.test={config.test}: data={config.name} has no validation split; leave it out")
     names = classes(config)
     if len(names) < 2:
         where = f"data={config.name}" if config.root is None else f"data.root={config.root}"
@@ -44,6 +51,23 @@ def check(config: DataConfig) -> None:
             f"data.limit_train={config.limit_train}: {len(names)} classes need at least one image each; "
             f"use {len(names)} or more"
         )
+
+
+def _check_pixel_range(given: Any) -> None:
+    """Raise UserError unless it is null or two numbers, the first below the second."""
+    numbers = isinstance(given, list) and all(type(each) in (int, float) and np.isfinite(each) for each in given)
+    if given is not None and not (numbers and len(given) == 2 and given[0] < given[1]):
+        raise UserError(f"data.pixel_range={given}: use two numbers, the lower first, such as [0,4095], or null")
+
+
+def pixel_range(config: DataConfig) -> tuple[float, float] | None:
+    """Return which values are black and white in images of more than 8 bits; None if there are no such images."""
+    return registry.open(config).pixel_range()
+
+
+def notes(config: DataConfig) -> list[str]:
+    """Return what the user should know of the files before anything is trained, a sentence each."""
+    return registry.open(config).notes()
 
 
 def fingerprint(config: DataConfig) -> str:
@@ -129,14 +153,22 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     raises: UserError for unreadable images (by name) and for classes too small to be split.
     """
     kept, names = kept_classes(config), _kept_names(config)
-    splits = _decoded(registry.open(config), image_size, config.transform, max_gb)
+    dataset = registry.open(config)
+    splits = _decoded(dataset, image_size, config.transform, max_gb)
+    chooses = len(splits["train"].pool) - dataset.validation()  # from this row on
     if config.classes is not None:
         splits = {name: _relabel(split, kept) for name, split in splits.items()}
     fit, test = splits["train"], splits.get("test")
     if test is None:
+        own = fit.rows >= chooses
+        given, fit = fit.take(np.flatnonzero(own)), fit.take(np.flatnonzero(~own))
         rest, held = _turns(fit.labels, config.test_fraction, stream(config.seed, "test split"), names).fold(0)
-        fit, test = fit.take(rest), fit.take(held)
-    turns = _turns(fit.labels, config.val_fraction, stream(config.seed, "validation split"), names)
+        test = fit.take(held)
+        fit = replace(fit, rows=np.r_[fit.rows[rest], given.rows], labels=np.r_[fit.labels[rest], given.labels])
+    if dataset.validation():
+        turns = Turns.fixed(fit.rows >= chooses)
+    else:
+        turns = _turns(fit.labels, config.val_fraction, stream(config.seed, "validation split"), names)
     coarse = _groups(config, len(names))  # after the splits, so that coarse and fine labels name the same images
     fit, test = (replace(split, labels=coarse[split.labels]) for split in (fit, test))
     return Task(classes(config), fit, test, turns)

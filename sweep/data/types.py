@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,19 @@ from sweep.config import DataConfig
 Images = npt.NDArray[np.uint8]  # (N, 3, S, S)
 Labels = npt.NDArray[np.int64]  # (N,)
 
+T = TypeVar("T")
+
 # allocate(split, count) -> (images (count, 3, S, S) uint8, labels (count,) int64), to be filled
 Allocate = Callable[[str, int], tuple[Images, Labels]]
+
+
+def joined(splits: dict[str, list[T]]) -> dict[str, list[T]]:
+    """Return what read() fills: the validation split's own items after the training split's, and the rest."""
+    return {
+        split: items + splits.get("val", []) if split == "train" else items
+        for split, items in splits.items()
+        if split != "val"
+    }
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,11 @@ class Turns(NamedTuple):
     members: Labels
     held: Labels
 
+    @classmethod
+    def fixed(cls, val: npt.NDArray[np.bool_]) -> "Turns":
+        """Return the turns of which every fold holds out the same images, those that are marked (N,)."""
+        return cls(np.zeros(len(val), np.int64), np.ones(len(val), np.int64), val.astype(np.int64))
+
     def fold(self, number: int) -> Fold:
         """Return a fold: of every class the next images in the order after those of the fold before."""
         val = (self.place - number * self.held) % self.members < self.held
@@ -89,13 +105,15 @@ class Task:
 class Dataset(ABC):
     """A set of labelled images, opened: it answers every question but read() before any image is read.
 
-    It is made of the settings that say which data set it is and where its files lie (name, root, columns); what a task
+    It is made of the settings that say which data set it is and where its files lie (config.FILES); what a task
     makes of it (classes, splits, transform) is no concern of it. It may keep what it learned of its files, never an
     image.
     """
 
     reads_files = False  # whether data.root means something
     has_columns = False  # whether data.image_column and data.label_column mean something
+    has_folders = False  # whether data.layout, data.exclude and data.pixel_range mean something
+    has_validation = False  # whether there may be a validation split, and data.test means something
 
     def __init__(self, config: DataConfig) -> None:
         self.name = config.name
@@ -120,6 +138,18 @@ class Dataset(ABC):
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that read() fills; "test" is only there if the data has one of its own."""
         return ("train", "test")
+
+    def validation(self) -> int:
+        """Return how many of the training images, the last ones, are the validation split that the data has itself."""
+        return 0
+
+    def pixel_range(self) -> tuple[float, float] | None:
+        """Return which values are black and white in images of more than 8 bits; None if there are no such images."""
+        return None
+
+    def notes(self) -> list[str]:
+        """Return sentences on what is not plain in the files, each for one line on the terminal."""
+        return []
 
     def files(self) -> Any:
         """Return a JSON value that changes with the files that are there, where fingerprint() goes by the name alone.

@@ -100,7 +100,7 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
             "format": FORMAT,
             "model": model,
             "images": data.fingerprint(config.data),
-            "data": {name: value for name, value in asdict(config.data).items() if name not in LOOSE},
+            "data": {name: value for name, value in as_first_named(asdict(config.data)).items() if name not in LOOSE},
             "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer)), *seed],
         }
     )

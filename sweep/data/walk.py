@@ -1,0 +1,166 @@
+"""The image files below the class folders of one split: each real file once, whatever the links."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from sweep.data import decode, layout
+from sweep.errors import UserError
+
+MASKS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
+UNEQUAL = 5  # times as many images of one class as of another
+
+
+class Found(NamedTuple):
+    """An image file. linked: whether a link inside its class folder leads to it. real: where it lies."""
+
+    path: Path
+    real: str
+    linked: bool
+
+
+class Tally:
+    """What is left out while folders are walked through, for the notes."""
+
+    def __init__(self) -> None:
+        self.suffixes: Counter[str] = Counter()
+        self.several_frames = 0
+        self.again = 0  # files that links lead to once more
+        self.loops: list[str] = []  # links to a folder that they lie in
+
+    def notes(self) -> list[str]:
+        """Return a sentence on each."""
+        made = []
+        if self.suffixes:
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
+            made.append(f"left out, because they are no images that can be read: {counts}")
+        if self.several_frames:
+            made.append(f"of {self.several_frames} {', '.join(decode.MOVING)} files the first frame is read")
+        if self.loops:
+            made.append(f"not followed, because they lead back to where they lie: {', '.join(self.loops[:3])}")
+        if self.again:
+            made.append(f"{self.again} links to images that are there already are left out")
+        return made
+
+
+def images_of(root: str, classes: list[Path], tally: Tally) -> list[list[Path]]:
+    """Return the sorted image files below each class folder. A file that lies in a class goes before links to it.
+
+    raises: UserError that names a link to nothing, a pipe, a device or a folder that may not be looked into.
+    """
+    found = [sorted(_walk(root, folder, tally)) for folder in classes]
+    taken = {each.real for of_class in found for each in of_class if not each.linked}
+    kept = []
+    for of_class in found:
+        paths = []
+        for each in of_class:
+            if each.linked and each.real in taken:
+                tally.again += 1
+                continue
+            taken.add(each.real)
+            paths.append(each.path)
+        kept.append(paths)
+    return kept
+
+
+def fits(path: Path, top: Path, pattern: str | None) -> bool:
+    """Return whether a file's name, or its path below the top folder, fits a pattern with * and ?."""
+    if pattern is None:
+        return False
+    return fnmatchcase(path.name, pattern) or fnmatchcase(path.relative_to(top).as_posix(), pattern)
+
+
+def paired(files: list[Path]) -> str | None:
+    """Return a sentence if names pair up as an image's and its mask's do; None if not.
+
+    >>> paired([Path("a/1.png"), Path("a/1_mask.png")])
+    '1 files are called as masks of others (such as 1_mask.png); data.exclude="*_mask.*" leaves them out'
+    """
+    stems = {(path.parent, path.stem.casefold()) for path in files}
+    for ending in MASKS:
+        masks = [path for path in files if _is_mask(path, ending, stems)]
+        if masks:
+            name = masks[0].name
+            pattern = f"*{Path(name).stem[-len(ending) :]}.*"
+            return (
+                f'{len(masks)} files are called as masks of others (such as {name}); data.exclude="{pattern}" '
+                "leaves them out"
+            )
+    return None
+
+
+def _is_mask(path: Path, ending: str, stems: set[tuple[Path, str]]) -> bool:
+    stem = path.stem.casefold()
+    return stem.endswith(ending) and (path.parent, stem.removesuffix(ending)) in stems
+
+
+def unequal(classes: tuple[str, ...], labels: list[int]) -> str | None:
+    """Return a sentence if one class has several times the images of another, and a constant's score; None if not."""
+    counts = Counter(labels)
+    most, fewest = max(counts, key=lambda each: counts[each]), min(counts, key=lambda each: counts[each])
+    if counts[most] < UNEQUAL * counts[fewest]:
+        return None
+    share = 100 * counts[most] / len(labels)
+    return (
+        f"warning: unequal classes: {counts[fewest]} images of {classes[fewest]} against {counts[most]} of "
+        f"{classes[most]}; always saying {classes[most]} is right in {share:.1f} %, so look at balanced accuracy"
+    )
+
+
+def _walk(root: str, top: Path, tally: Tally) -> Iterator[Found]:
+    """Yield the image files below a folder; folders that are links come last, each real folder once."""
+    home = os.path.realpath(top)
+    folders, links = [(top, home, False)], list[tuple[Path, str, bool]]()
+    seen = set()
+    while folders or links:
+        folder, real, linked = folders.pop() if folders else links.pop(0)
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry in _entries(root, folder):
+            path, target = folder / entry.name, f"{real}{os.sep}{entry.name}"
+            if not entry.is_symlink():
+                if entry.is_dir():
+                    folders.append((path, target, linked))
+                elif _is_image(root, path, tally):
+                    yield Found(path, target, linked)
+                continue
+            target = os.path.realpath(path)
+            if not Path(target).is_dir():
+                if _is_image(root, path, tally):
+                    yield Found(path, target, True)
+            elif Path(real).is_relative_to(target) or Path(home).is_relative_to(target):
+                tally.loops.append(str(path))
+            else:
+                links.append((path, target, True))
+
+
+def _entries(root: str, folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((each for each in entries if not layout.hidden(each.name)), key=lambda each: each.name)
+    except OSError as error:
+        raise UserError(
+            f"data.root={root}: {folder} cannot be looked into ({error.strerror}); repair or remove it"
+        ) from error
+
+
+def _is_image(root: str, path: Path, tally: Tally) -> bool:
+    """Return whether a file is called like an image; count it if not; raise UserError if it is no plain file."""
+    suffix = path.suffix.lower()
+    if suffix not in decode.FORMATS:
+        tally.suffixes[suffix or "without a suffix"] += 1
+        return False
+    tally.several_frames += suffix in decode.MOVING
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        what = f"a link to nothing ({path.readlink()})" if path.is_symlink() else f"not to be read ({error.strerror})"
+        raise UserError(f"data.root={root}: {path} is {what}; repair or remove it") from error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"data.root={root}: {path} is a pipe, a socket or a device, not an image file; remove it")
+    return True
