@@ -118,6 +118,7 @@ def test_best_point_is_chosen_on_validation_and_the_deeper_of_equals(
         folder = record.job_folder(tmp_path, point.job)
         member = record.read_members(record.job_folder(tmp_path, points[0].job), 0)
         assert member is not None
+        member[0].job = point.job
         member[0].val_accuracy, member[0].test_accuracy = accuracies[point.config.freeze_depth]
         record.write_members(folder, 0, member)
     ((chosen, winner),) = export.best(points, tmp_path)

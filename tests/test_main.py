@@ -268,7 +268,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 
 WRONG_FILES = [
     ("resnet18.safetensors", ["model=mobilenet_v2"], 2, "has 0% of the tensors of mobilenet_v2 "),
-    ("grey.safetensors", [], 2, "conv1.weight is (64, 1, 7, 7) there and (64, 3, 7, 7) in the model"),
+    ("stem.safetensors", [], 2, "conv1.weight is (64, 3, 3, 3) there and (64, 3, 7, 7) in the model"),
     ("code.pth", [], 2, "not a file of plain tensors (it would run "),
     ("resnet18.safetensors", ["data.image_size=16"], 2, "data.image_size=16: resnet18 needs at least 32 pixels"),
     ("resnet18.safetensors", ["data.root=nowhere"], 2, "data.root=nowhere: no such folder"),
@@ -285,7 +285,7 @@ def wrong_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wrong")
     state = models.random_state("resnet18", 32, seed=0)
     save_file(state, folder / "resnet18.safetensors")
-    save_file({**state, "conv1.weight": state["conv1.weight"][:, :1].contiguous()}, folder / "grey.safetensors")
+    save_file({**state, "conv1.weight": state["conv1.weight"][..., :3, :3].contiguous()}, folder / "stem.safetensors")
 
     class Code:
         def __reduce__(self) -> tuple[object, ...]:

@@ -153,7 +153,7 @@ def test_timm_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
     catalog.card.cache_clear()
-    with pytest.raises(UserError, match=r"timm is not installed; pip install freeze-sweep\[timm\]"):
+    with pytest.raises(UserError, match=r"timm is not installed; pip install timm"):
         catalog.spec("timm/resnet18", 32)
 
 
