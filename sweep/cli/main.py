@@ -1,6 +1,5 @@
 """`python -m sweep`: one point, or with -m every combination of values (see multirun)."""
 
-import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sweep import interrupt
+from sweep import __version__, interrupt
 from sweep.cli import arguments, compose, multirun
 from sweep.cli.progress import Progress, label, shares
 from sweep.cli.translate import translated
@@ -27,7 +26,7 @@ def main() -> None:
     """Run the command line; exit 0 if every point has its result, 1 if not, 2 for bad input, 130 after Ctrl-C."""
     with interrupt.command(), translated():
         if "--version" in sys.argv[1:]:
-            print(f"freeze-sweep {importlib.metadata.version('freeze-sweep')}")
+            print(f"freeze-sweep {__version__}")
             return
         for argument in sys.argv[1:]:
             if argument.startswith("hydra/sweeper=") and argument != "hydra/sweeper=freeze_sweep":

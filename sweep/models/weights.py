@@ -90,8 +90,7 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
         f"{shown}, {len(own) - len(loaded)} missing{aside}"
     )
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
-    head = names[-1].rpartition(".")[0] + "."
-    classifier = {each.removeprefix(head): value for each, value in tensors.items() if each.startswith(head)}
+    _, classifier = build.split_state(tensors, model, image_size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
     return Weights(state, head={each: value.float() for each, value in classifier.items()} if whole else None)
 
@@ -184,7 +183,7 @@ def _check_shapes(loaded: build.State, own: build.State, model: str, origin: str
 
 def _check_blocks(tensors: build.State, names: Sequence[str], own: build.State, model: str, origin: str) -> None:
     """Raise UserError if there are blocks like the model's that the model has not: those of a deeper one."""
-    (head,) = {each.rpartition(".")[0].rpartition(".")[0] for each in names[-1:]}  # what the head lies in, or ""
+    head = names[-1].rpartition(".")[0].rpartition(".")[0]  # what the head lies in, or ""
     kinds = {re.sub(r"\d+", "#", each) for each in own}
     extra = [
         each

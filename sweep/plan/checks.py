@@ -138,7 +138,7 @@ def _check_data(group: str, data: DataConfig) -> None:
 
 
 def _check_optimizer(group: str, optimizer: OptimizerConfig) -> None:
-    _check_list(f"{group}.lr", optimizer.lr, _is_rate, "a positive number or a list of them")
+    _check_list(f"{group}.lr", optimizer.lr, _is_number, "a positive number or a list of them")
     if optimizer.name not in ("sgd", "adamw"):
         raise unknown(f"{group}.name", optimizer.name, ("sgd", "adamw"))
 
@@ -158,7 +158,7 @@ def _is_seed(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_rate(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)  # RANGES says which
 
 

@@ -151,13 +151,17 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (key == "std" and min(values) <= 0):
             raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
-    stat = path.stat()
-    content = _content(path, stat.st_size, stat.st_mtime_ns)
+    content = _content_of(path)
     if path.name.endswith(".index.json"):  # of shards, which change without it
-        stats = [(each, each.stat()) for each in shards(path)]
-        content = digest([content, *(_content(each, stat.st_size, stat.st_mtime_ns) for each, stat in stats)])
+        content = digest([content, *map(_content_of, shards(path))])
     content = content if config.key is None else f"{content}-{digest(config.key)}"
     return Source(config.task, config.n_classes, size, mean, std, content, config, model)
+
+
+def _content_of(path: Path) -> str:
+    """Return a hash of the file's content as it is now."""
+    stat = path.stat()
+    return _content(path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
