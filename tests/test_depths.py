@@ -14,6 +14,13 @@ from sweep.stats.tests import mean_interval, parts_of_mean
 from sweep.stats.types import Choice, TaskEvidence
 
 RNG = np.random.default_rng(5)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def own_numbers() -> None:
+    """Let every test draw the same numbers, whichever ran before it."""
+    RNG.bit_generator.state = START
 
 
 def evidence(accuracy: npt.ArrayLike, correct: npt.NDArray[np.bool_] | None = None, **more: object) -> TaskEvidence:
@@ -74,8 +81,9 @@ def test_the_depth_to_keep_is_what_expected_loss_and_cost_recommend() -> None:
         choice = chosen(task)
         least = min(choice.expected_loss)
         near = [depth for depth, lost in zip(choice.depths, choice.expected_loss, strict=True) if lost <= least + 1]
-        curve = task.curve
-        assert near[-1] == max(task.depths[curve >= curve.max() - 0.01])
+        lost = task.curve.max() - task.curve
+        # means of finitely many draws: a depth that lies at the margin may be on either side of it
+        assert max(task.depths[lost <= 0.0095]) <= near[-1] <= max(task.depths[lost <= 0.0105])
         assert near[-1] in choice.good
         assert sum(choice.deepest_good) == pytest.approx(1)
 
