@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu [--images 50000] [--test 10000] [--epochs 3] [--device cuda]
 
-Writes benchmarks/results/gpu.json. Not yet run on a GPU: the numbers in README.md are a CPU's; `--device cpu --images
-200 --test 100 --epochs 1` tries the script itself.
+Writes benchmarks/results/gpu.json, part after part, so that a run cut short keeps what it measured. `--device cpu
+--images 200 --test 100 --epochs 1` tries the script itself.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,16 +79,29 @@ def main() -> None:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
             "torch": torch.__version__,
             "images": [options.images, options.test],
-            "matmul_tflops": {str(kind): matmul(device, kind) / 1e12 for kind in (torch.float32, torch.bfloat16)},
-            "agreement": {str(depth): agreement(setup, depth) for depth in (0, 3, 5)},
-            "epochs": epoch_times(setup),
-            "members_8x4": members(setup),
-            "origin_s": origin(setup),
         }
+        for name, value in measured(setup):
+            report[name] = value
+            write(report, "gpu.json" if device.type == "cuda" else "gpu-tried-on-cpu.json")
+            print(name, json.dumps(value), flush=True)
+
+
+def measured(setup: Setup) -> Iterator[tuple[str, object]]:
+    """Yield what is measured, by name; the epochs' rows grow by one depth at a time."""
+    kinds = (torch.float32, torch.bfloat16)
+    yield "matmul_tflops", {str(kind): matmul(setup.device, kind) / 1e12 for kind in kinds}
+    yield "agreement", {str(depth): agreement(setup, depth) for depth in (0, 3, 5)}
+    yield "members_8x4", members(setup)
+    yield "origin_s", origin(setup)
+    rows: list[dict[str, float]] = []
+    for row in epoch_times(setup):
+        rows.append(row)
+        yield "epochs", rows
+
+
+def write(report: Mapping[str, object], name: str) -> None:
     RESULTS.mkdir(exist_ok=True)
-    name = "gpu.json" if device.type == "cuda" else "gpu-tried-on-cpu.json"
     (RESULTS / name).write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
 
 
 def write_images(folder: Path, images: int, test: int) -> None:
@@ -129,11 +143,10 @@ def agreement(setup: Setup, depth: int) -> float:
     return float((here - there).abs().max() / there.abs().max())
 
 
-def epoch_times(setup: Setup) -> list[dict[str, float]]:
-    """Return a row per depth: seconds per epoch of the plain loop and of ours, and what ours computes per second."""
+def epoch_times(setup: Setup) -> Iterator[dict[str, float]]:
+    """Yield a row per depth: seconds per epoch of the plain loop and of ours, and what ours computes per second."""
     weights, flops = load_file(setup.weights), floor.block_flops()
     train, test = (plain.read(setup.root / "images" / split).to(setup.device) for split in ("train", "test"))
-    rows = []
     for depth in range(6):
         network = plain.resnet18(weights, CLASSES).to(setup.device)
         frozen = [name for block in floor.BLOCKS[:depth] for name in block]
@@ -147,9 +160,7 @@ def epoch_times(setup: Setup) -> list[dict[str, float]]:
             row[f"ours_{precision}_s_per_epoch"] = epoch
             row[f"ours_{precision}_tflops"] = floor.step_flops(flops, depth) * setup.images / epoch / 1e12
             row[f"ours_{precision}_s_in_all"] = seconds
-        rows.append(row)
-        print(row, flush=True)
-    return rows
+        yield row
 
 
 def members(setup: Setup) -> dict[str, float]:

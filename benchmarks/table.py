@@ -35,8 +35,11 @@ def tables() -> str:
         parts += ["", "### Beside training", "", table([_overhead(row) for row in rows])]
     if rows := _read("growth"):
         parts += ["", "### Growth", "", table([_growth(row) for row in rows])]
-    if rows := _read("suffixes-cpu"):
+    if rows := [row for device in ("cpu", "cuda") for row in _read(f"suffixes-{device}") or []]:
         parts += ["", "### Deeper suffixes of several members, one step", "", table([_suffix(row) for row in rows])]
+    if found := _read("gpu"):
+        title = f"### One {found['device']}, {found['images'][0]} images, batches of 512, s per epoch"
+        parts += ["", title, "", table([_on_gpu(row) for row in found.get("epochs", [])])]
     return "\n".join(parts)
 
 
@@ -108,12 +111,24 @@ def _growth(row: dict[str, Any]) -> dict[str, str]:
 
 def _suffix(row: dict[str, Any]) -> dict[str, str]:
     return {
+        "device": row["device"],
         "depth": str(row["depth"]),
         "batch": str(row["batch"]),
         "members": str(row["members"]),
         "one after another ms": f"{1000 * row['sequential']:.0f}",
         "vmap ms": f"{1000 * row['together']:.0f}",
         "vmap is faster": f"{row['sequential'] / row['together']:.2f} x",
+    }
+
+
+def _on_gpu(row: dict[str, Any]) -> dict[str, str]:
+    """Return a row of a GPU's table; the plain loop's epoch has its evaluation in it, ours has not."""
+    return {
+        "depth": str(row["depth"]),
+        "plain, fp32, with evaluation": f"{row['plain_s_per_epoch']:.2f}",
+        "ours, fp32": f"{row['ours_fp32_s_per_epoch']:.2f}",
+        "TFLOP/s": f"{row['ours_fp32_tflops']:.1f}",
+        "ours, bf16": f"{row['ours_bf16_s_per_epoch']:.2f}",
     }
 
 
