@@ -80,10 +80,10 @@ def main() -> None:
             "torch": torch.__version__,
             "images": [options.images, options.test],
         }
-        for name, value in measured(setup):
-            report[name] = value
+        for what, found in measured(setup):
+            report[what] = found
             write(report, "gpu.json" if device.type == "cuda" else "gpu-tried-on-cpu.json")
-            print(name, json.dumps(value), flush=True)
+            print(what, json.dumps(found), flush=True)
 
 
 def measured(setup: Setup) -> Iterator[tuple[str, object]]:
