@@ -59,6 +59,11 @@ class Augment(StrEnum):
     flip_crop = "flip_crop"
 
 
+class OnError(StrEnum):
+    go_on = "continue"
+    stop = "stop"
+
+
 class Export(StrEnum):
     none = "none"
     best = "best"
@@ -215,6 +220,7 @@ class Config:
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"  # CUDA if there is one; or cpu, cuda, cuda:1
     force: bool = False  # train again what is already there
+    on_error: OnError = OnError.go_on  # continue with the other points, or stop: none starts after one has failed
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -271,7 +277,7 @@ FILES = ("name", "root", "image_column", "label_column", "layout", "test", "pixe
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
-NOT_IDENTITY = ("name", "seeds", "device", "force", "skip_absent", "export", "cache", "study")
+NOT_IDENTITY = ("name", "seeds", "device", "force", "on_error", "skip_absent", "export", "cache", "study")
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.freeze_sweep import local
 from sweep.cli import compose, multirun
 from sweep.cli.suite import EMBEDDED
 
@@ -45,6 +46,8 @@ class FreezeSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Train what is owed and report; SystemExit says that results are missing. raises: UserError."""
+        if self.master.hydra.launcher._target_ == local.LocalLauncherConf._target_:
+            local.check(self.master.hydra.launcher)
         loader = self.context.config_loader
         grid = compose.expand(loader, self.master, [*self._given(), *arguments], self.stands_for)
         composed = {tuple(each): loader.load_sweep_config(self.master, each) for each in grid}

@@ -179,6 +179,8 @@ def _train(
     """Launch what is owed, and come back also after an interrupt: what there is will be reported."""
     from sweep.cli.job import Job  # noqa: PLC0415
 
+    for point in owed.values():
+        record.clear_failure(record.job_folder(sweep.root, point.job))  # on_error=stop heeds those of this run
     labels = {point.job: label(point, sweep.varied[overrides]) for overrides, point in sweep.points.items()}
     progress = Progress(len(sweep.points), labels, {point.job for point in owed.values()})
     job = Job(owed, sweep.depths(), session, progress)

@@ -1,0 +1,78 @@
+"""hydra/launcher=local: several jobs at once on this machine, each in a process with its share of cores and GPUs."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from sweep.errors import UserError
+
+if TYPE_CHECKING:
+    from sweep.cli.job import Job
+
+
+@dataclass
+class LocalLauncherConf:
+    """Settings under hydra.launcher.
+
+    n_jobs: at once; null: jobs_per_gpu for every GPU, and without a GPU as many as there are cores, at most 8.
+    jobs_per_gpu: small images leave a GPU idle, so that several jobs share one.
+    threads: of each job; null: an equal share of the cores.
+    """
+
+    _target_: str = "hydra_plugins.freeze_sweep.local.LocalLauncher"
+    n_jobs: int | None = None
+    jobs_per_gpu: int = 1
+    threads: int | None = None
+
+
+ConfigStore.instance().store("local", LocalLauncherConf, group="hydra/launcher", provider="freeze_sweep")
+MOST = 8  # jobs at once without a GPU, unless more are asked for: each needs a gigabyte or two
+
+
+def check(settings: DictConfig) -> None:
+    """Raise UserError for a setting of this launcher that is out of its range."""
+    for name in ("n_jobs", "jobs_per_gpu", "threads"):
+        if settings.get(name) is not None and settings[name] < 1:
+            raise UserError(f"hydra.launcher.{name}={settings[name]}: use a count of at least 1")
+
+
+class LocalLauncher(Launcher):
+    """Hands the points to a pool of processes."""
+
+    def __init__(self, n_jobs: int | None, jobs_per_gpu: int, threads: int | None) -> None:
+        self.n_jobs, self.jobs_per_gpu, self.threads = n_jobs, jobs_per_gpu, threads
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.job: Job = task_function  # type: ignore[assignment]  # the sweeper launches nothing else
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Train the points with these overrides; what came of them is in their records alone."""
+        points = [self.job.points[tuple(overrides)] for overrides in job_overrides]
+        one_gpu = any(":" in point.config.device for point in points)  # device=cuda:1 says which
+        self.job.run_in_pool(points, self.environments(len(points), [] if one_gpu else visible_gpus()))
+        return []
+
+    def environments(self, n_points: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+        """Return the variables of each worker: GPUs in turn, and no more threads than cores."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n_jobs = min(n_points, self.n_jobs or (len(gpus) * self.jobs_per_gpu if gpus else min(cores, MOST)))
+        threads = str(self.threads or max(1, cores // n_jobs))
+        own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        return [own | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(n_jobs)]
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch  # noqa: PLC0415  # Hydra imports every plugin, also where nothing is trained
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]

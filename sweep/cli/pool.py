@@ -1,0 +1,192 @@
+"""Worker processes of one machine. Each trains one point at a time; one that dies takes no other point with it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sweep.plan.point import Point
+from sweep.report import record
+
+if TYPE_CHECKING:
+    from sweep.run.job import Outcome
+
+# Not forked: a child of a process that has used threads or CUDA cannot use them.
+_CONTEXT = multiprocessing.get_context("spawn")
+_GRACE = 5.0  # seconds that a worker has to end
+
+Depths = Mapping[str, Collection[int]]  # by job, which outputs of frozen blocks other points will ask for
+
+
+class Pool:
+    """As many workers as there are environments.
+
+    root: where records go.
+    environments: what each worker has beside this process's own variables.
+    """
+
+    def __init__(self, root: Path, depths: Depths, environments: Sequence[Mapping[str, str]]) -> None:
+        self.root, self.depths = root, depths
+        self.workers = [_Worker(environment) for environment in environments]
+
+    def run(
+        self,
+        points: Sequence[Point],
+        begin: Callable[[Point], bool],
+        end: Callable[[Point, "Outcome"], None],
+    ) -> None:
+        """Train these points; no worker is left behind, whatever happens.
+
+        begin: told of every point before its training starts; returns whether it may.
+        end: told of every point that was trained, and what came of it.
+        """
+        waiting = list(points)
+        try:
+            while True:
+                for worker in self.workers:
+                    while waiting and worker.point is None:
+                        point = self._next(waiting, worker)
+                        waiting.remove(point)
+                        if begin(point):
+                            worker.give(point, self.root, self.depths.get(point.job, ()))
+                busy = [worker for worker in self.workers if worker.point]
+                if not busy:
+                    return
+                ready = wait([handle for worker in busy for handle in worker.handles()])
+                for worker in busy:
+                    if not set(ready).isdisjoint(worker.handles()):
+                        end(*worker.take(self.root))
+        finally:
+            for worker in self.workers:
+                worker.close()
+
+    def _next(self, waiting: Sequence[Point], worker: "_Worker") -> Point:
+        """Return a point of the network that the worker knows, else of one that no other worker is busy with."""
+        busy = {_network(other.point) for other in self.workers if other.point}
+        same = [point for point in waiting if _network(point) == worker.network]
+        free = [point for point in waiting if _network(point) not in busy]
+        return (same or free or waiting)[0]
+
+
+class _Running(NamedTuple):
+    """connection: takes points and gives what came of them."""
+
+    process: BaseProcess
+    connection: Connection
+
+
+class _Worker:
+    """A process and the point that it trains; started with its first point, and again after it died."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.running: _Running | None = None
+        self.point: Point | None = None
+        self.network: tuple[object, ...] | None = None
+        self.since = 0.0
+
+    def handles(self) -> list[Connection | int]:
+        """Return what becomes ready when the point is done or the process is gone; none if there is no point."""
+        return [self.running.connection, self.running.process.sentinel] if self.running and self.point else []
+
+    def give(self, point: Point, root: Path, depths: Collection[int]) -> None:
+        self.running = self.running or self._start()
+        self.point, self.network, self.since = point, _network(point), time.monotonic()
+        with suppress(OSError):  # it has died while it was idle; take() will find that
+            self.running.connection.send((point, root, frozenset(depths)))
+
+    def take(self, root: Path) -> tuple[Point, "Outcome"]:
+        """Return the point and what came of it; if the process is gone, that is its failure, and recorded."""
+        from sweep.run.job import Outcome  # noqa: PLC0415
+
+        running, point = self.running, self.point
+        assert running, "it was given a point"
+        assert point, "and it is taken once"
+        self.point = None
+        try:
+            outcome: Outcome = running.connection.recv()
+        except (EOFError, OSError):
+            running.process.join()
+            self.running = self.network = None
+            error = f"its process {_how_it_ended(running.process.exitcode)}; the same command trains it again"
+            record.write_failure(record.job_folder(root, point.job), error, "")
+            return point, Outcome(0, time.monotonic() - self.since, error)
+        return point, outcome
+
+    def close(self) -> None:
+        """End the process; at once if it is training."""
+        if self.running is None:
+            return
+        process, connection = self.running
+        if self.point is None:
+            with suppress(OSError):
+                connection.send(None)
+            process.join(_GRACE)
+        process.terminate()
+        process.join(_GRACE)
+        process.kill()
+        process.join()
+
+    def _start(self) -> _Running:
+        connection, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_serve, args=(theirs,), daemon=True)
+        with _environment(self.environment):
+            process.start()
+        theirs.close()  # so that it reads as closed when the worker is gone
+        return _Running(process, connection)
+
+
+def _network(point: Point) -> tuple[object, ...]:
+    """Return what points have in common that use the same weights, images and cached features."""
+    facts = point.facts
+    return facts.task, facts.model, facts.source, facts.pretrained, facts.unit
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"was ended by {name}" + (" (is memory short?)" if name == "SIGKILL" else "")
+    return f"ended with code {code}"
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set these for what is started in this block: libraries read them when they are imported."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _serve(connection: Connection) -> None:
+    """Train points as they come, until told to end, or until the process that gives them is gone."""
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)  # they reach the parent, too, which then ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from sweep.run.job import run_point  # noqa: PLC0415  torch reads the environment when it is imported
+    from sweep.run.session import Session  # noqa: PLC0415
+
+    session = Session()
+    while (task := connection.recv()) is not None:
+        point, root, depths = task
+        connection.send(run_point(point, root, session, depths))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
