@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sweep.config import FILES, DataConfig
@@ -63,7 +64,8 @@ def open(config: DataConfig) -> Dataset:
     if config.name not in DATASETS:
         raise unknown("data.name", config.name, DATASETS)
     settings = {name: getattr(config, name) for name in FILES}
-    return _opened(tuple((name, tuple(each) if isinstance(each, list) else each) for name, each in settings.items()))
+    plain = tuple((name, tuple(each) if isinstance(each, list) else each) for name, each in settings.items())
+    return _opened(plain, Path.cwd())
 
 
 def forget() -> None:
@@ -72,6 +74,6 @@ def forget() -> None:
 
 
 @functools.lru_cache(maxsize=16)  # a listing of a million files is large
-def _opened(settings: tuple[tuple[str, Any], ...]) -> Dataset:
+def _opened(settings: tuple[tuple[str, Any], ...], folder: Path) -> Dataset:  # paths start at folder
     config = DataConfig(**dict(settings))
     return DATASETS[config.name](config)
