@@ -88,6 +88,17 @@ class OwnTest(StrEnum):
     train = "train"
 
 
+class Duplicates(StrEnum):
+    warn = "warn"
+    drop = "drop"
+    error = "error"
+
+
+class Broken(StrEnum):
+    error = "error"
+    skip = "skip"
+
+
 class Schedule(StrEnum):
     plateau = "plateau"
     cosine = "cosine"
@@ -130,6 +141,9 @@ class DataConfig:
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     groups: int | None = None  # coarse labels: the classes, in order, in that many groups; null = each by itself
     image_size: int | None = None  # pixels, square; null = the source's own
+    # images of equal pixels in two splits or two classes: warn says it, drop leaves them out of training, error refuses
+    duplicates: Duplicates = Duplicates.warn
+    broken: Broken = Broken.error  # of images that cannot be read: error refuses, skip leaves them out
     transform: Transform = Transform.none  # of every image, as a control: blur, invert, permute (pixels, all alike)
     normalize: Normalization = Normalization.source  # or none: pixels in 0..1 as they are
     augment: Augment = Augment.none  # or flip_crop: random mirror and shift by up to an eighth, new in every epoch
@@ -270,6 +284,8 @@ ADDED = {
     "test": "auto",
     "pixel_range": None,
     "exclude": None,
+    "duplicates": "warn",
+    "broken": "error",
 }
 
 # Settings of the data that say what its files are; the others say what a task makes of them.

@@ -28,7 +28,7 @@ from sweep.data.types import Images
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.models.frozen import Normalize
-from sweep.plan.point import Point, plain
+from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
 from sweep.run.job import retrain
@@ -170,7 +170,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
         "git_commit": member.git_commit,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    folder = folder / plain(point.facts.task)
+    folder = folder / paths.plain(point.facts.task)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.json").unlink(missing_ok=True)  # so that it never describes other weights
     paths.write_bytes(folder / "model.safetensors", content)

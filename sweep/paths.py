@@ -28,6 +28,12 @@ def results_folder(name: str) -> Path:
     return Path("outputs") / name
 
 
+def plain(name: str) -> str:
+    """Return a name that every file system takes; `..` is none."""
+    made = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+    return made if made.strip(".") else "_" * max(1, len(made))
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold this lock file; while another process holds it, wait, unless this one is asked to stop."""

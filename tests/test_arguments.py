@@ -19,8 +19,9 @@ from sweep.cli import compose
 from sweep.cli.arguments import command_line, overrides, quoted
 from sweep.config import Config, Reference
 from sweep.errors import UserError
+from sweep.paths import plain
 from sweep.plan.checks import RANGES, check, numbers
-from sweep.plan.point import plain, plan
+from sweep.plan.point import plan
 from sweep.report.__main__ import main as report
 
 HUGE = 10**23

@@ -412,13 +412,6 @@ def test_masks_are_said_and_can_be_left_out(tmp_path: Path, ending: str) -> None
     assert data.fingerprint(without) != data.fingerprint(folder(tmp_path))
 
 
-def test_a_rare_class_is_said_with_what_a_constant_scores(tmp_path: Path) -> None:
-    fill(tmp_path, count=39, classes="a")
-    fill(tmp_path, count=4, classes="b")
-    (note,) = data.notes(folder(tmp_path))
-    assert note.startswith("warning: unequal classes: 4 images of b against 39 of a; always saying a is right in 90.7")
-
-
 @pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])
 def test_words_that_contain_others_are_no_splits(name: str) -> None:
     assert layout.split_name(name) is None

@@ -275,7 +275,7 @@ WRONG_FILES = [
     ("resnet18.safetensors", ["data.root=empty"], 2, "data.root=empty: no images in empty/wolf; add some"),
     ("resnet18.safetensors", ["data.root=one"], 2, "only one class (cat); at least two are needed"),
     ("resnet18.safetensors", ["data=parquet", "data.root=far.parquet"], 2, "far.parquet row 2 has label 9; labels are"),
-    ("resnet18.safetensors", ["data.root=cut"], 2, "1 unreadable image(s), repair or remove them: cut/cat/00.jpg"),
+    ("resnet18.safetensors", ["data.root=cut"], 2, "1 unreadable image(s), repair or remove them, or add data.broken="),
 ]
 
 

@@ -133,9 +133,12 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
     from sweep.run.session import Session  # noqa: PLC0415
 
     session = Session()
-    tell(points)
     try:
-        fetch(points, session)
+        told = Told()
+        for point in points:
+            for note in data.notes(point.config.data):
+                told.say(f"{point.facts.task}: {note}")
+        fetch(points, session, told.say)
     except BaseException:
         with suppress(OSError):  # it is not empty, so it was there before
             os.removedirs(root)
@@ -143,12 +146,16 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
     return session
 
 
-def tell(points: Sequence[Point]) -> None:
-    """Say once what is not plain in the points' files."""
-    for note in dict.fromkeys(
-        f"{point.facts.task}: {note}" for point in points for note in data.notes(point.config.data)
-    ):
-        print(note, file=sys.stderr, flush=True)
+class Told:
+    """Says each thing once, on stderr."""
+
+    def __init__(self) -> None:
+        self.notes: set[str] = set()
+
+    def say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.add(note)
+            print(note, file=sys.stderr, flush=True)
 
 
 @contextmanager

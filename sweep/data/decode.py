@@ -16,7 +16,6 @@ from PIL import Image, ImageOps, features
 
 from sweep import interrupt
 from sweep.data.types import Images
-from sweep.errors import UserError
 
 # How a file may be called, and the format that promises. PIL is asked to open these formats and no other: some of the
 # rest start a program of their own, as PostScript starts Ghostscript, whatever the file is called.
@@ -64,13 +63,13 @@ class Encoded(NamedTuple):
     content: Path | bytes | None  # its file, or its bytes; None if it has none
 
 
-def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -> list[str]:
-    """Decode images into an array (N, 3, S, S), in order, on all cores; return the unreadable ones as "name (why)".
+def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -> dict[int, str]:
+    """Decode images into an array (N, 3, S, S), in order, on all cores; return "name (why)" of the unreadable, by row.
 
     span: see square().
     raises: KeyboardInterrupt, within an image per thread, if the process was asked to stop.
     """
-    bad: list[str] = []
+    bad: dict[int, str] = {}
     given = (span,) if span else ()
 
     def decode_one(numbered: tuple[int, Encoded]) -> None:
@@ -80,7 +79,8 @@ def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -
             images[index] = decode(image.content, images.shape[-1], *given)
         except UNREADABLE as error:
             why = re.sub(r" <_io.BytesIO.*>", "", " ".join(str(error).split()))
-            bad.append(f"{image.name} ({why})")
+            images[index] = 0
+            bad[index] = f"{image.name} ({why})"
 
     cores = os.cpu_count() or 1
     numbered = enumerate(encoded)
@@ -89,13 +89,6 @@ def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -
         while some := list(islice(numbered, AHEAD * cores)):
             list(pool.map(decode_one, some))
     return bad
-
-
-def refuse_unreadable(root: str | None, bad: list[str]) -> None:
-    """Raise UserError if there are unreadable images; it names the first five."""
-    if bad:
-        shown = "; ".join(sorted(bad)[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
-        raise UserError(f"data.root={root}: {len(bad)} unreadable image(s), repair or remove them: {shown}")
 
 
 def decode(content: Path | bytes | None, size: int, span: Span | None = None) -> Images:

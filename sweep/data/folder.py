@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sweep.config import DataConfig, Layout, OwnTest, digest
 from sweep.data import decode, layout, walk
-from sweep.data.types import Allocate, Dataset, joined
+from sweep.data.types import Allocate, Dataset, Unreadable, joined
 from sweep.errors import UserError
 
 Files = dict[str, list[tuple[Path, int]]]  # {split: [(file, label), ...]}
@@ -88,13 +88,17 @@ class ImageFolder(Dataset):
     def label(self) -> str | None:
         return Path(self.root).expanduser().resolve().name if self.root else None
 
-    def read(self, size: int, allocate: Allocate) -> None:
-        bad: list[str] = []
+    def read(self, size: int, allocate: Allocate) -> Unreadable:
+        bad: Unreadable = {}
         for split, files in joined(self.listing.files).items():
             images, labels = allocate(split, len(files))
             labels[:] = [label for _, label in files]
-            bad += decode.fill(images, (decode.Encoded(str(file), file) for file, _ in files), self.span)
-        decode.refuse_unreadable(self.root, bad)
+            bad[split] = decode.fill(images, (decode.Encoded(str(file), file) for file, _ in files), self.span)
+        return bad
+
+    def image_name(self, split: str, row: int) -> str:
+        path, _ = joined(self.listing.files)[split][row]
+        return path.relative_to(Path(self.root or "").expanduser()).as_posix()
 
 
 def list_images(root: str | None) -> Listing:
@@ -133,14 +137,8 @@ def look(root: str | None, kind: Layout, own_test: OwnTest, exclude: str | None 
         rows.append([str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns])
     # Also which images choose, where that is not left to data.val_fraction: without it, names stay what they were.
     roles: Any = [rows, {split: len(entries) for split, entries in files.items()}] if "val" in files else rows
-    return Listing(classes, files, digest(roles)), notes + tally.notes() + _doubts(classes, files)
-
-
-def _doubts(classes: tuple[str, ...], files: Files) -> list[str]:
-    """Return a sentence on each thing that makes results doubtful."""
     masks = walk.paired([path for entries in files.values() for path, _ in entries])
-    unequal = walk.unequal(classes, [label for _, label in files.get("test", files["train"])])
-    return [sentence for sentence in (masks, unequal) if sentence]
+    return Listing(classes, files, digest(roles)), notes + tally.notes() + ([masks] if masks else [])
 
 
 def _shared_classes(root: str, folder: Path, splits: dict[str, Path]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sweep import interrupt
 from sweep.config import DataConfig
 from sweep.data.decode import resized
-from sweep.data.types import Allocate, Dataset, Images, Labels
+from sweep.data.types import Allocate, Dataset, Images, Labels, Unreadable
 
 VERSION = 1  # of the rendering; it is part of every key, so a change here retrains what depends on it
 
@@ -49,11 +49,12 @@ class Embedded(Dataset):
     def make(self, split: str) -> tuple[Images, Labels]:
         """Return the images of a split, (N, 3, S, S) at their own size, and their labels (N,)."""
 
-    def read(self, size: int, allocate: Allocate) -> None:
+    def read(self, size: int, allocate: Allocate) -> Unreadable:
         for split in self.splits():
             images, labels = self.make(split)
             pixels, numbers = allocate(split, len(labels))
             pixels[:], numbers[:] = resized(images, size), labels
+        return {}
 
 
 class Characters(Embedded):

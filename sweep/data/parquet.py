@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sweep.config import DataConfig, OwnTest, digest
 from sweep.data import decode, layout
-from sweep.data.types import Allocate, Dataset, Labels, joined
+from sweep.data.types import Allocate, Dataset, Labels, Unreadable, joined
 from sweep.errors import UserError
 
 IMAGE_COLUMNS = ("image", "img")
@@ -75,15 +75,24 @@ class Parquet(Dataset):
     def label(self) -> str | None:
         return Path(self.root).expanduser().resolve().name.removesuffix(".parquet") if self.root else None
 
-    def read(self, size: int, allocate: Allocate) -> None:
-        bad: list[str] = []
+    def read(self, size: int, allocate: Allocate) -> Unreadable:
+        bad: Unreadable = {}
         numbers = joined({split: [of_split] for split, of_split in self.listing.labels.items()})
         for split, files in joined(self.listing.files).items():
             of_split = np.concatenate(numbers[split])
             images, labels = allocate(split, len(of_split))
             labels[:] = of_split
-            bad += decode.fill(images, (row for file in files for row in self._rows(file)))
-        decode.refuse_unreadable(self.root, bad)
+            bad[split] = decode.fill(images, (row for file in files for row in self._rows(file)))
+        return bad
+
+    def image_name(self, split: str, row: int) -> str:
+        for file in joined(self.listing.files)[split]:
+            with _whole(self.root, file):
+                count = pq.read_metadata(file).num_rows
+            if row < count:
+                return f"{file.name} row {row}"
+            row -= count
+        raise IndexError(row)
 
     def _rows(self, file: Path) -> Iterator[decode.Encoded]:
         index = 0

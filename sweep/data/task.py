@@ -1,23 +1,17 @@
 """What makes a task of a data set: which classes, how they are split, how the images are changed, and its case."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
-from sweep import interrupt
-from sweep.config import Case, DataConfig, Layout, OwnTest, Transform, digest
-from sweep.data import registry, store
-from sweep.data.types import Dataset, Fold, Images, Labels, Split, Task, Turns
+from sweep.config import Broken, Case, DataConfig, Layout, OwnTest, Transform, digest
+from sweep.data import decoded, doubts, registry
+from sweep.data.decoded import Decoded
+from sweep.data.types import Dataset, Fold, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
+from sweep.paths import plain
 from sweep.seeds import stream
-
-# Part of the name of every decoded array. Raise it when a change of the code changes pixels.
-DECODING = 1
 
 # What load() does not look at: tasks that differ in nothing else are one when loaded.
 NOT_LOADED = (
@@ -150,17 +144,45 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
 
     Images are decoded once and kept on disk, memory-mapped, in the store, which is trimmed to max_gb; with 0 they are
     kept in memory alone, by whoever holds the task.
-    raises: UserError for unreadable images (by name) and for classes too small to be split.
+    raises: UserError for unreadable images (by name), for copies that are not to be there, and for classes too small
+    to be split.
     """
+    dataset, skip = registry.open(config), config.broken is Broken.skip
+    whole = decoded.load(dataset, decoded.Wanted(image_size, config.transform, skip), max_gb)
+    task = _parted(config, dataset, whole)
+    unreadable = whole.left_out()
+    notes = []
+    if unreadable:
+        count = f"{len(unreadable)} unreadable image" + "s" * (len(unreadable) > 1)
+        notes.append(
+            f"warning: {count} left out ({unreadable[0]}); the results folder lists them in "
+            f"{unreadable_file(label(config))}"
+        )
+    task = replace(task, notes=(*notes, *doubts.imbalance(task)), unreadable=unreadable)
+    own_test = "test" if "test" in whole.splits else "train"
+
+    def name(part: str, place: int) -> str:
+        split = task.test if part == "test" else task.fit
+        return dataset.image_name(own_test if part == "test" else "train", int(split.rows[place]))
+
+    keys = whole.keys["train"][task.fit.rows], whole.keys[own_test][task.test.rows]
+    return doubts.without_copies(task, *keys, config.duplicates, name)
+
+
+def _parted(config: DataConfig, dataset: Dataset, whole: Decoded) -> Task:
+    """Return the task's classes and splits, with what takes turns in validating."""
     kept, names = kept_classes(config), _kept_names(config)
-    dataset = registry.open(config)
-    splits = _decoded(dataset, image_size, config.transform, max_gb)
+    splits = whole.splits
     chooses = len(splits["train"].pool) - dataset.validation()  # from this row on
     if config.classes is not None:
         splits = {name: _relabel(split, kept) for name, split in splits.items()}
     fit, test = splits["train"], splits.get("test")
+    own = fit.rows >= chooses
+    if whole.unreadable:
+        parts = {"training": fit.labels[~own]} | ({"validation": fit.labels[own]} if dataset.validation() else {})
+        for part, labels in (parts | ({"test": test.labels} if test else {})).items():
+            doubts.require_classes(labels, names, part, "data.broken=skip")
     if test is None:
-        own = fit.rows >= chooses
         given, fit = fit.take(np.flatnonzero(own)), fit.take(np.flatnonzero(~own))
         rest, held = _turns(fit.labels, config.test_fraction, stream(config.seed, "test split"), names).fold(0)
         test = fit.take(held)
@@ -174,81 +196,15 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     return Task(classes(config), fit, test, turns)
 
 
+def unreadable_file(task: str) -> str:
+    """Return the name of the file in the results folder that lists the images which were left out."""
+    return f"unreadable-{plain(task)}.txt"
+
+
 def loaded_key(config: DataConfig, image_size: int) -> str:
     """Return what names the result of load() within a process: tasks with the same key are equal once loaded."""
     looked_at = sorted((key, value) for key, value in vars(config).items() if key not in NOT_LOADED)
     return repr((image_size, looked_at))
-
-
-def _decoded(dataset: Dataset, size: int, transform: Transform, max_gb: float) -> dict[str, Split]:
-    """Return the data set's own splits: from disk if they were decoded before."""
-    if max_gb > 0:
-        key = digest([DECODING, dataset.name, size, dataset.fingerprint(), dataset.files(), transform])
-        try:
-            with store.group(f"images-{dataset.name}-{key}") as group:
-                found = _stored(group, dataset.splits())
-                if found is None:
-                    with group.write() as new_array:
-                        _read(dataset, size, transform, new_array)
-                    found = _stored(group, dataset.splits())
-            store.trim(max_gb * 1e9)
-            if found is not None:
-                return found
-        except OSError as error:  # no room, or no right to write there
-            print(f"warning: decoded images are not kept ({error})", file=sys.stderr)
-    arrays: dict[str, npt.NDArray[Any]] = {}
-
-    def in_memory(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        arrays[name] = np.empty(shape, dtype)
-        return arrays[name]
-
-    _read(dataset, size, transform, in_memory)
-    return {name: _every_row(arrays[f"{name}-images"], arrays[f"{name}-labels"]) for name in dataset.splits()}
-
-
-def _read(dataset: Dataset, size: int, transform: Transform, new_array: store.NewArray) -> None:
-    """Decode every split, and transform it in place."""
-    made: list[Images] = []
-
-    def allocate(split: str, count: int) -> tuple[Images, Labels]:
-        made.append(new_array(f"{split}-images", (count, 3, size, size), np.uint8))
-        return made[-1], new_array(f"{split}-labels", (count,), np.int64)
-
-    dataset.read(size, allocate)
-    if transform is Transform.none:
-        return
-    for images in made:
-        for first in range(0, len(images), 1000):  # images may be a map larger than the memory
-            interrupt.check()
-            images[first : first + 1000] = transformed(images[first : first + 1000], transform)
-
-
-def transformed(images: Images, transform: Transform) -> Images:
-    """Return images (N, 3, S, S) blurred (sigma a sixteenth of the side), inverted, or with pixels in another order."""
-    if transform is Transform.blur:
-        sigma = images.shape[-1] / 16
-        blurred: Images = gaussian_filter(images, (0, 0, sigma, sigma))
-        return blurred
-    if transform is Transform.invert:
-        return 255 - images
-    if transform is Transform.permute:  # the same order for every image: what is left of a class is its histogram
-        order = stream(0, "permuted pixels").permutation(images[0, 0].size)
-        return images.reshape(*images.shape[:2], -1)[..., order].reshape(images.shape)
-    return images
-
-
-def _stored(group: store.Group, names: Sequence[str]) -> dict[str, Split] | None:
-    found = {}
-    for name in names:
-        images, labels = group.read(f"{name}-images"), group.read(f"{name}-labels")
-        if images is None or labels is None:
-            return None
-        found[name] = _every_row(images, labels)
-    return found
-
-
-def _every_row(images: Images, labels: Labels) -> Split:
-    return Split(images, np.arange(len(labels)), np.array(labels))
 
 
 def draw(config: DataConfig, task: Task, seed: int) -> Fold:
@@ -257,6 +213,8 @@ def draw(config: DataConfig, task: Task, seed: int) -> Fold:
     raises: UserError if there are fewer than the config asks for.
     """
     fold = task.fold(seed if config.rotate else 0)
+    if task.copies is not None:
+        doubts.require_classes(task.fit.labels[fold.train], task.classes, "training", "data.duplicates=drop")
     return fold._replace(train=fold.train[subsample(config, task.fit.labels[fold.train], seed, task.classes)])
 
 

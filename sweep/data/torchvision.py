@@ -6,8 +6,8 @@ from typing import Any
 
 from sweep import interrupt
 from sweep.config import DataConfig
-from sweep.data.decode import square
-from sweep.data.types import Allocate, Dataset
+from sweep.data.decode import UNREADABLE, square
+from sweep.data.types import Allocate, Dataset, Unreadable
 from sweep.errors import AbsentError
 from sweep.paths import cache_folder
 
@@ -62,15 +62,21 @@ class Downloaded(Dataset):
         for arguments in self._arguments.values():
             self._open(arguments)
 
-    def read(self, size: int, allocate: Allocate) -> None:
+    def read(self, size: int, allocate: Allocate) -> Unreadable:
         coarse = self.download.coarse
+        bad: Unreadable = {split: {} for split in self._arguments}
         for split, arguments in self._arguments.items():
             whole = self._open(arguments)
             images, labels = allocate(split, len(whole))
             for index in range(len(whole)):
                 interrupt.check()
-                image, label = whole[index]
-                images[index], labels[index] = square(image, size), coarse[label] if coarse else int(label)
+                try:
+                    image, label = whole[index]
+                    images[index], labels[index] = square(image, size), coarse[label] if coarse else int(label)
+                except UNREADABLE as error:
+                    images[index], labels[index] = 0, 0
+                    bad[split][index] = f"{self.image_name(split, index)} ({' '.join(str(error).split())})"
+        return bad
 
     def _folder(self) -> Path:
         return Path(self.root).expanduser() if self.root else cache_folder() / "data"

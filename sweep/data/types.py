@@ -12,6 +12,8 @@ from sweep.config import DataConfig
 
 Images = npt.NDArray[np.uint8]  # (N, 3, S, S)
 Labels = npt.NDArray[np.int64]  # (N,)
+Keys = npt.NDArray[np.uint64]  # (N,) of images: equal where these are equal
+Unreadable = dict[str, dict[int, str]]  # {split: {row: "name (why it cannot be read)"}}
 
 T = TypeVar("T")
 
@@ -75,21 +77,44 @@ class Turns(NamedTuple):
         return Fold(np.flatnonzero(~val), np.flatnonzero(val))
 
 
+class Copies(NamedTuple):
+    """What is not to be trained on, because it would be judged by itself.
+
+    keys: (N,) of the images of Task.fit.
+    barred: (N,) whether an image has a copy among the test images or in another class.
+    """
+
+    keys: Keys
+    barred: npt.NDArray[np.bool_]
+
+    def left_out(self, fold: Fold) -> Fold:
+        """Return the fold without what is barred, and without training copies of its validation images."""
+        out = self.barred[fold.train] | np.isin(self.keys[fold.train], self.keys[fold.val])
+        return fold._replace(train=fold.train[~out])
+
+
 @dataclass(frozen=True)
 class Task:
     """A target data set. The test images are the same for every member; the others have as many folds as are asked for.
 
     fit: the images that are not for testing.
+    copies: which of them are left out of training; None = none.
+    notes: what the images make doubtful, a sentence each.
+    unreadable: the images that were left out because they cannot be read, by name.
     """
 
     classes: tuple[str, ...]
     fit: Split
     test: Split
     turns: Turns
+    copies: Copies | None = None
+    notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def fold(self, number: int) -> Fold:
         """Return which images are trained on, and which are for choosing, in the fold of this number."""
-        return self.turns.fold(number)
+        fold = self.turns.fold(number)
+        return fold if self.copies is None else self.copies.left_out(fold)
 
     @property
     def train(self) -> Split:
@@ -128,12 +153,16 @@ class Dataset(ABC):
         """Return a JSON value that changes when the images do. It is the same wherever the files lie."""
 
     @abstractmethod
-    def read(self, size: int, allocate: Allocate) -> None:
+    def read(self, size: int, allocate: Allocate) -> Unreadable:
         """Decode the images of every split, (3, size, size) each, into arrays that are asked for with allocate().
 
-        raises: UserError that names the images that cannot be read; KeyboardInterrupt, within an image, if the process
-        was asked to stop.
+        Return the images that cannot be read, whose pixels and labels are anything.
+        raises: KeyboardInterrupt, within an image, if the process was asked to stop.
         """
+
+    def image_name(self, split: str, row: int) -> str:
+        """Return by which name the user finds an image that read() puts into this row."""
+        return f"{split} image {row}"
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that read() fills; "test" is only there if the data has one of its own."""

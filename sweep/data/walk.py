@@ -12,7 +12,6 @@ from sweep.data import decode, layout
 from sweep.errors import UserError
 
 MASKS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
-UNEQUAL = 5  # times as many images of one class as of another
 
 
 class Found(NamedTuple):
@@ -96,19 +95,6 @@ def paired(files: list[Path]) -> str | None:
 def _is_mask(path: Path, ending: str, stems: set[tuple[Path, str]]) -> bool:
     stem = path.stem.casefold()
     return stem.endswith(ending) and (path.parent, stem.removesuffix(ending)) in stems
-
-
-def unequal(classes: tuple[str, ...], labels: list[int]) -> str | None:
-    """Return a sentence if one class has several times the images of another, and a constant's score; None if not."""
-    counts = Counter(labels)
-    most, fewest = max(counts, key=lambda each: counts[each]), min(counts, key=lambda each: counts[each])
-    if counts[most] < UNEQUAL * counts[fewest]:
-        return None
-    share = 100 * counts[most] / len(labels)
-    return (
-        f"warning: unequal classes: {counts[fewest]} images of {classes[fewest]} against {counts[most]} of "
-        f"{classes[most]}; always saying {classes[most]} is right in {share:.1f} %, so look at balanced accuracy"
-    )
 
 
 def _walk(root: str, top: Path, tally: Tally) -> Iterator[Found]:

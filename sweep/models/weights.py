@@ -25,11 +25,13 @@ class Weights(NamedTuple):
 
     accuracy: on the source's own task, where known.
     head: weight and bias of the source's own classifier, where they came along.
+    notes: which of a file's tensors they are, a sentence each.
     """
 
     state: build.State
     accuracy: float | None = None
     head: build.State | None = None
+    notes: tuple[str, ...] = ()
 
 
 def imagenet(weights: str, model: str, image_size: int) -> Weights:
@@ -76,7 +78,7 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
     found_at = places(found, names, namings)
     place, rest = choose(found_at, own, origin, model, key)
-    tensors = _colour(_with_head(place, names, own), own, origin)
+    tensors, notes = _colour(_with_head(place, names, own), own, origin)
     loaded = {each: tensors[each] for each in own if each in tensors}
     _check_match(loaded, own, model, origin)
     _check_blocks(tensors, names, own, model, origin)
@@ -85,14 +87,16 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     skipped = sorted({*tensors, *place.others} - {*loaded})
     shown = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
     aside = f"; not {', '.join(each.key or 'the file itself' for each in rest)}, see source.key" if rest else ""
-    tqdm.write(
+    notes.append(
         f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
         f"{shown}, {len(own) - len(loaded)} missing{aside}"
     )
+    tqdm.write("\n".join(notes))
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
     _, classifier = build.split_state(tensors, model, image_size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
-    return Weights(state, head={each: value.float() for each, value in classifier.items()} if whole else None)
+    known = {each: value.float() for each, value in classifier.items()} if whole else None
+    return Weights(state, head=known, notes=tuple(notes))
 
 
 def choose(found: list[Place], own: build.State, origin: str, model: str, key: str | None) -> tuple[Place, list[Place]]:
@@ -144,12 +148,14 @@ def _is_grey(value: torch.Tensor, own: torch.Tensor) -> bool:
     )
 
 
-def _colour(tensors: build.State, own: build.State, origin: str) -> build.State:
-    """Return the tensors with a grey first convolution spread over three channels: a grey image gives what it gave."""
+def _colour(tensors: build.State, own: build.State, origin: str) -> tuple[build.State, list[str]]:
+    """Return the tensors with a grey first convolution spread over three channels, and a sentence on it.
+
+    A grey image gives what it gave.
+    """
     grey = [each for each, value in tensors.items() if each in own and _is_grey(value, own[each])]
-    for each in grey:
-        tqdm.write(f"{origin}: {each} is of grey images; spread over three channels, a third each")
-    return tensors | {each: tensors[each].float().expand(own[each].shape) / 3 for each in grey}
+    notes = [f"{origin}: {each} is of grey images; spread over three channels, a third each" for each in grey]
+    return tensors | {each: tensors[each].float().expand(own[each].shape) / 3 for each in grey}, notes
 
 
 def _misfits(tensors: build.State, own: build.State) -> list[str]:

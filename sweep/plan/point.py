@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sweep import config as settings
 from sweep.config import Above, Config, FreezeConfig, Normalization
 from sweep.data import task as data
+from sweep.paths import plain
 from sweep.plan import catalog, checks, sources
 from sweep.plan.facts import RESULTS_VERSION, Facts
 from sweep.plan.sources import Source
@@ -51,12 +52,6 @@ def n_blocks(config: Config) -> int:
     checks.check(config)
     size = config.data.image_size or sources.resolve(config.source, config.model.full_name).image_size
     return len(catalog.spec(config.model.full_name, size).block_names(config.freeze.unit))
-
-
-def plain(name: str) -> str:
-    """Return a name that every file system takes; `..` is none."""
-    made = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
-    return made if made.strip(".") else "_" * max(1, len(made))
 
 
 def _facts(config: Config, source: Source, image_size: int) -> Facts:

@@ -50,6 +50,7 @@ class Content:
     """What the report says.
 
     rows, summary, curves: the tables as they go to files.
+    notes: on images and weights, from before any training.
     doubts: of declared cases.
     missing: one line for each result that is not there.
     """
@@ -63,6 +64,7 @@ class Content:
     luck: list[Row]
     epochs: list[Row]
     note: str | None
+    notes: list[str]
     doubts: list[str]
     missing: list[str]
     settings: dict[str, str]
@@ -77,8 +79,10 @@ class Content:
         return {**dataclasses.asdict(summed), "variants": parts}
 
 
-def gather(name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConfig) -> Content:
-    """Return what there is to say of these rows, as table.collect() gives them."""
+def gather(
+    name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConfig, notes: Sequence[str] = ()
+) -> Content:
+    """Return what there is to say of these rows, as table.collect() gives them. notes: from before any training."""
     varied = table.variants(rows)
     summary = table.summary(rows, varied)
     variants = list(_variants(rows, summary, varied, study.allow_missing))
@@ -92,6 +96,7 @@ def gather(name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConf
         luck=luck(variants) if varied == ["source.seed"] else [],
         epochs=by_epoch(curves, study),
         note=study.note,
+        notes=[*notes],
         doubts=table.contradictions(rows),
         missing=table.missing(rows),
         settings=settings(rows),

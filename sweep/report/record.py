@@ -3,6 +3,7 @@
 outputs/<name>/sweep.json                     the points of the last multirun, and the seeds each one owes
 outputs/<name>/jobs/<job>/config.yaml         one point's resolved config
 outputs/<name>/jobs/<job>/seed-<s>.json       its members of one seed, with their epoch curves
+outputs/<name>/jobs/<job>/notes.json          what was said of its images and weights
 outputs/<name>/jobs/<job>/failure.json        why it stopped, if it did
 """
 
@@ -178,6 +179,16 @@ def finished(folder: Path, seed: int) -> bool:
 def missing_seeds(root: Path, job: str, seeds: Sequence[int]) -> list[int]:
     """Return which of these seeds have no result of this job yet."""
     return [seed for seed in seeds if not finished(job_folder(root, job), seed)]
+
+
+def write_notes(folder: Path, notes: Sequence[str]) -> None:
+    write_json(folder / "notes.json", {"notes": [*notes]})
+
+
+def read_notes(folder: Path) -> list[str]:
+    """Return what was said of the job's images and weights before it was trained, a sentence each."""
+    notes = (read_json(folder / "notes.json") or {}).get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
 def write_failure(folder: Path, error: str, details: str) -> None:

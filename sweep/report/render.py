@@ -47,7 +47,8 @@ def build(root: Path, points: Sequence[table.Entry] | None = None, study: StudyC
         points, study = table.read_manifest(root)
     name = root.resolve().name
     reads = table.read(root, points)
-    return _write(root, content.gather(name, table.collect(name, reads), table.curves(reads), study))
+    notes = table.notes(root, points)
+    return _write(root, content.gather(name, table.collect(name, reads), table.curves(reads), study, notes))
 
 
 def merge(folders: Sequence[Path], target: Path) -> Report:
@@ -58,10 +59,12 @@ def merge(folders: Sequence[Path], target: Path) -> Report:
     raises: UserError for a folder that has neither.
     """
     tables, study, name = [], StudyConfig(), target.resolve().name
+    notes: list[str] = []
     for folder in folders:
         if table.manifest_path(folder).exists():
             points, study = table.read_manifest(folder)
             tables.append(table.collect(name, table.read(folder, points)))
+            notes += table.notes(folder, points)
         elif (folder / "table.parquet").exists():
             tables.append(_read(folder / "table.parquet"))
         else:
@@ -69,7 +72,7 @@ def merge(folders: Sequence[Path], target: Path) -> Report:
                 f"{folder}: neither sweep.json nor table.parquet there; give the folder of a sweep or a report"
             )
     rows = table.merged(tables).assign(name=name)
-    return _write(target, content.gather(name, rows, table.curves([]), study))
+    return _write(target, content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)]))
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -107,6 +107,11 @@ def read(root: Path, points: Sequence[Entry]) -> list[Read]:
     return reads
 
 
+def notes(root: Path, points: Sequence[Entry]) -> list[str]:
+    """Return what was said of the points' images and weights before they were trained, each sentence once."""
+    return [*dict.fromkeys(note for each in points for note in record.read_notes(record.job_folder(root, each.job)))]
+
+
 def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
     """Return the tidy table: one row per member, one row with its status for every seed without a result.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sweep.config import Augment, BatchNorm, Precision, digest
-from sweep.data import task as data
+from sweep.data.decoded import DECODING
 from sweep.data.types import Fold, Labels, Split, Task
 from sweep.plan.point import Point
 from sweep.run import feature_cache, measure
@@ -147,7 +147,7 @@ class Feeder:
                 "unit": point.facts.unit,
                 "weights": self.session.backbone_hash(point, seed),
                 "normalize": [str(config.data.normalize), [*point.source.mean], [*point.source.std]],
-                "images": [point.images, point.facts.image_size, data.DECODING],
+                "images": [point.images, point.facts.image_size, DECODING],
                 "rows": {name: hashlib.sha256(split.rows.tobytes()).hexdigest() for name, split in splits.items()},
                 "precision": [point.facts.prefix_precision, tf32, self.session.device(point).type],
                 "torch": torch.__version__,

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import time
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +41,10 @@ class Outcome:
     test_accuracy: float | None = None  # mean over seeds
 
 
-def fetch(points: Sequence[Point], session: Session) -> None:
+def fetch(points: Sequence[Point], session: Session, say: Callable[[str], object] = print) -> None:
     """Download or train what these points start from, and read every image: what is wrong shows before any training.
 
+    say: is given a sentence on each thing that makes the images doubtful, as soon as it is known.
     raises: UserError for what cannot be had or read, and for more training images than there are.
     """
     for point in points:
@@ -57,6 +58,8 @@ def fetch(points: Sequence[Point], session: Session) -> None:
             fetched.add((wanted.name, wanted.root))
         if repr(wanted) not in decoded:
             task = session.task(wanted, point.facts.image_size, point.config.cache.max_gb)
+            for note in task.notes:
+                say(f"{point.facts.task}: {note}")
             data.draw(wanted, task, 0)  # raises if there are too few images
             decoded.add(repr(wanted))
     for point in points:
@@ -80,6 +83,8 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
         record.clear_failure(folder)
         paths.write_text(folder / "config.yaml", _yaml(point.config))
         try:
+            if owed:
+                _keep_notes(session, point, root)
             for seed, of_seed in _train(session, point, owed, depths):
                 record.write_members(folder, seed, of_seed)
                 trained += len(of_seed)
@@ -92,6 +97,18 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
     if outcome.error:
         record.write_failure(folder, outcome.error, "")
     return outcome
+
+
+def _keep_notes(session: Session, point: Point, root: Path) -> None:
+    """Leave what there is to say of the point's images and weights, and the names of images that were left out."""
+    config, facts = point.config, point.facts
+    task = session.task(config.data, facts.image_size, config.cache.max_gb)
+    notes = [f"{facts.task}: {note}" for note in (*data.notes(config.data), *task.notes)]
+    if config.pretrained:
+        notes += session.weights(point.source, session.device(point)).notes
+    record.write_notes(record.job_folder(root, point.job), notes)
+    if task.unreadable:
+        paths.write_text(root / data.unreadable_file(facts.task), "".join(f"{name}\n" for name in task.unreadable))
 
 
 def _train(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sweep.config import Transform
-from sweep.data import task as data
+from sweep.data.decoded import transformed
 from sweep.data.types import Images, Labels, Split, Task
 from sweep.errors import UserError
 from sweep.models.frozen import Network
@@ -46,7 +46,7 @@ class Reference:
         one, other = order[::2], order[1::2]
         self.labels, self.other_labels = labels[one], labels[other]
         self.features, self.other = (encode(network, images[half]) for half in (one, other))
-        self.permuted = encode(network, data.transformed(images[other], Transform.permute))
+        self.permuted = encode(network, transformed(images[other], Transform.permute))
         self._ends: dict[int, list[tuple[Estimate, Estimate]]] = {}
 
     def compare(self, network: Network, target: Split) -> Similarity:
