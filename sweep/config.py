@@ -108,18 +108,23 @@ class Schedule(StrEnum):
 class Library(StrEnum):
     torchvision = "torchvision"
     timm = "timm"
+    module = "module"
 
 
 @dataclass
 class ModelConfig:
     name: str = "resnet18"
-    library: Library = Library.torchvision  # whose model it is
+    library: Library = Library.torchvision  # whose model it is; module: yours, made by model.factory
+    # module only: FILE:NAME of the function that returns the model, such as my_file:build; see docs/own.md
+    factory: str | None = None
+    # module only: regular expressions for names of modules, each a block, in forward order; null = found by itself
+    blocks: Any = None
 
     @property
     def full_name(self) -> str:
-        """Return the name in tables: timm's models are timm/NAME, with or without library=timm."""
-        whole = self.library is Library.torchvision or self.name.startswith("timm/")
-        return self.name if whole else f"timm/{self.name}"
+        """Return the name in tables: timm's models are timm/NAME, with or without library=timm; yours module/NAME."""
+        whole = self.library is Library.torchvision or self.name.startswith(f"{self.library}/")
+        return self.name if whole else f"{self.library}/{self.name}"
 
 
 @dataclass
@@ -286,6 +291,8 @@ ADDED = {
     "exclude": None,
     "duplicates": "warn",
     "broken": "error",
+    "factory": None,
+    "blocks": None,
 }
 
 # Settings of the data that say what its files are; the others say what a task makes of them.

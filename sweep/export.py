@@ -5,12 +5,14 @@ outputs/<name>/export/<task>/model.json           what they are: classes, normal
 
 No module of the model is ours. Without this package the weights load into
 `torchvision.models.get_model(facts["model"], weights=None, **facts["arguments"])`, or for a model timm/NAME into
-`timm.create_model("NAME", **facts["arguments"])`; images are divided by 255, less the mean, divided by the deviation.
+`timm.create_model("NAME", **facts["arguments"])`; for module/FILE:NAME... into the model that your own function makes,
+once its last linear layer is one for the task's classes. Images are divided by 255, less the mean, divided by the
+deviation.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from sweep.data import task as data
 from sweep.data.types import Images
 from sweep.errors import UserError
 from sweep.models import build as models
+from sweep.models.cuts import own as own_models
 from sweep.models.frozen import Normalize
+from sweep.models.spec import OWN
 from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
@@ -80,10 +84,10 @@ def _pixels(image: Picture, facts: dict[str, Any]) -> Images:
         raise UserError(f"prepare: {name} cannot be read ({error}); give another image") from error
 
 
-def load(path: str | Path) -> Classifier:
+def load(path: str | Path, factory: Callable[..., nn.Module] | None = None) -> Classifier:
     """Return the model of an export folder; raise UserError if it is not one, or not whole.
 
-    Nothing in the files is executed.
+    Nothing in the files is executed. factory: for a model of your own, the function that model.factory named.
     """
     folder = Path(path)
     facts = paths.read_json(folder / "model.json")
@@ -98,9 +102,29 @@ def load(path: str | Path) -> Classifier:
     if not whole:
         raise UserError(f"{weights}: is not the file that model.json describes; export again")
     name, size = facts["model"], facts["image_size"]
-    model = models.build(name, models.random_state(name, size, seed=0), len(facts["classes"]), size, head_seed=0)
-    model.load_state_dict(state)
+    if name.startswith(OWN):
+        model = _of_factory(folder, name, factory, len(facts["classes"]))
+    else:
+        model = models.build(name, models.random_state(name, size, seed=0), len(facts["classes"]), size, head_seed=0)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder}: is not of the model that {name} is now ({reason})") from error
     return Classifier(model, facts)
+
+
+def _of_factory(folder: Path, name: str, factory: Callable[..., nn.Module] | None, n_classes: int) -> nn.Module:
+    """Return the model that the user's function makes, with a head for so many classes."""
+    spec = own_models.parsed(name).spec
+    function = spec.partition(":")[2]
+    if factory is None:
+        raise UserError(
+            f"{folder}: holds a model of yours; import {function} of {spec} and give load(..., factory={function})"
+        )
+    model = own_models.called(factory, spec)
+    models.replace_classifiers(model, name, n_classes, 0)
+    return model
 
 
 def best(points: Sequence[Point], root: Path) -> list[tuple[Point, Record]]:

@@ -34,8 +34,9 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
         named = getattr(config, group).name
         known = ("source", "glyphs_latin"), ("source", "self"), ("model", "timm"), ("data", "embedded")
         assert named == option or (group, option) in known
-        if (group, option) == ("model", "timm"):
-            assert config.model.full_name == "timm/tf_efficientnet_lite0"
+        if group == "model" and option in ("timm", "module"):
+            full = {"timm": "timm/tf_efficientnet_lite0", "module": "module/module"}
+            assert config.model.full_name == full[option]
             return
         tables: dict[str, Container[str]] = {
             "model": catalog.NAMES, "source": source.SOURCES, "data": registry.DATASETS,
@@ -68,7 +69,7 @@ def test_every_table_entry_has_its_yaml() -> None:
     others = {"glyphs_latin", "self", "embedded"} | crossed
     for group, table in (("source", source.SOURCES), ("data", registry.DATASETS)):
         assert {path.stem for path in (CONF / group).glob("*.yaml")} - others == set(table) - others
-    assert {path.stem for path in (CONF / "model").glob("*.yaml")} <= {*catalog.NAMES, "timm"}
+    assert {path.stem for path in (CONF / "model").glob("*.yaml")} <= {*catalog.NAMES, "timm", "module"}
 
 
 def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:

@@ -81,6 +81,8 @@ def _override(argument: str, multirun: bool) -> str:
         value = _seeds(value)
     elif setting in ("data.classes", "source.data.classes"):
         value = _names(value)
+    elif setting == "model.blocks":
+        value = _patterns(value)
     elif setting in TEXTS:
         value = _text(value)
     return f"{key}={value}"
@@ -117,6 +119,24 @@ def _names(value: str) -> str:
         return value
     each = [part.strip() for part in value[1:-1].split(",")]
     return f"[{','.join(part if re.fullmatch(r'-?[0-9]*', part) else quoted(part) for part in each)}]"
+
+
+def _patterns(value: str) -> str:
+    r"""Return a list of regular expressions with each of them quoted; commas within brackets are theirs.
+
+    >>> _patterns(r"[stem,layer[1,2]\.0,b{1,2}]")
+    "['stem','layer[1,2]\\.0','b{1,2}']"
+    """
+    if not re.fullmatch(r"\[[^'\"]*\]", value):
+        return value
+    parts, depth = [""], 0
+    for sign in value[1:-1]:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return f"[{','.join(quoted(part.strip()) for part in parts)}]"
 
 
 def _text(value: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 
 from sweep import interrupt
-from sweep.config import ModelConfig, Unit
+from sweep.config import Unit
 from sweep.errors import UserError
 from sweep.plan import catalog
 
@@ -14,7 +14,10 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m sweep.models",
         description="Print a model's blocks: name, parameters, output shape, what each freeze_depth leaves to train.",
     )
-    parser.add_argument("model", nargs="?", help="a name of torchvision's, or timm/NAME (none: list them)")
+    parser.add_argument(
+        "model", nargs="?", help="a name of torchvision's, timm/NAME, or module/FILE:NAME (none: list them)"
+    )
+    parser.add_argument("--blocks", nargs="+", metavar="REGEX", help="model.blocks, for module/FILE:NAME")
     parser.add_argument("--unit", choices=[unit.value for unit in Unit], default="stage", help="freeze.unit")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: 32, or the least that it takes")
     parser.add_argument("--classes", type=int, default=10, metavar="N")
@@ -25,8 +28,8 @@ def main(argv: list[str] | None = None) -> None:
             return
         if options.classes < 1:
             raise UserError(f"--classes {options.classes}: use 1 or more")
-        size = options.image_size or max(32, catalog.spec(options.model).least)
-        config, unit = ModelConfig(options.model), Unit(options.unit)
+        config, unit = catalog.named(options.model, options.blocks), Unit(options.unit)
+        size = options.image_size or max(32, catalog.spec(config.full_name).least)
         catalog.check(config, unit, 0, size)
         names = catalog.spec(config.full_name, size).block_names(unit)
         from sweep.models.table import block_table  # noqa: PLC0415  torch takes seconds

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from sweep.config import Unit
 from sweep.models import convolutions
 from sweep.models.convolutions import Window
+from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm as timm_models
 from sweep.models.cuts import torchvision as torchvision_models
 from sweep.models.cuts.graph import assert_covered, set_submodule
-from sweep.models.spec import TIMM
+from sweep.models.spec import OWN, TIMM
 
 State = dict[str, Tensor]
 
@@ -56,7 +57,7 @@ def layout(name: str, image_size: int) -> tuple[list[str], list[list[str]]]:
 
 def current_name(name: str) -> Callable[[str], str]:
     """Return what gives a tensor's name of today for one that the library's files may have."""
-    return str if name.startswith(TIMM) else torchvision_models.current_name
+    return str if name.startswith((TIMM, OWN)) else torchvision_models.current_name
 
 
 def build(name: str, state: Mapping[str, Tensor], n_classes: int, image_size: int, head_seed: int) -> nn.Module:
@@ -65,20 +66,26 @@ def build(name: str, state: Mapping[str, Tensor], n_classes: int, image_size: in
     state: as from backbone_state(); exactly the backbone's tensors. head_seed: fixes the head's initialisation
     (torch's default for such a layer), the same at every depth and for every source.
     """
-    if name.startswith(TIMM):  # timm's models also have buffers that are in no state dict
+    if name.startswith((TIMM, OWN)):  # these also have buffers that are in no state dict
         with torch.random.fork_rng(devices=[]):
             model = _construct(name, image_size)
     else:
         model = _skeleton(name, image_size)
+    own = replace_classifiers(model, name, n_classes, head_seed)
+    model.load_state_dict({key: value.detach().clone() for key, value in state.items()} | own, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model
+
+
+def replace_classifiers(model: nn.Module, name: str, n_classes: int, head_seed: int) -> State:
+    """Give a model new classifiers for so many classes, and return their tensors under the model's names."""
     own: State = {}
     for number, path in enumerate(_classifiers(model, name)):
         layer = _classifier(model.get_submodule(path), n_classes, head_seed ^ number)
         set_submodule(model, path, layer)
         own |= {f"{path}.{key}": value for key, value in layer.state_dict().items()}
-    model.load_state_dict({key: value.detach().clone() for key, value in state.items()} | own, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return model
+    return own
 
 
 def linear(in_features: int, n_classes: int, seed: int) -> nn.Linear:
@@ -103,6 +110,8 @@ def _classifier(old: nn.Module, n_classes: int, seed: int) -> nn.Module:
 
 def _classifiers(model: nn.Module, name: str) -> list[str]:
     """Return the paths of the layers that give one number per class: the head first, then those of auxiliary heads."""
+    if name.startswith(OWN):
+        return [own_models.head_path(model, name)]
     if name.startswith(TIMM):
         return [timm_models.head_path(model, name)]
     return [torchvision_models.head_path(model), *torchvision_models.auxiliary_paths(model)]
@@ -115,11 +124,15 @@ def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn
     layer and the dropout before it.
     raises: UserError if the model cannot be cut, RuntimeError if a parameter or buffer is in no block, or in two.
     """
-    parts, head = (timm_models if name.startswith(TIMM) else torchvision_models).cut(model, name)
+    if name.startswith(OWN):
+        parts, head, counts = own_models.cut(model, name)
+    else:
+        library = timm_models if name.startswith(TIMM) else torchvision_models
+        (parts, head), counts = library.cut(model, name), {}
     assert_covered(model, [*parts, head])
     if unit is Unit.block:
         return parts, head
-    counts = timm_models.stages(model, name) if name.startswith(TIMM) else dict(_torchvision_stages(name))
+    counts = counts or (timm_models.stages(model, name) if name.startswith(TIMM) else dict(_torchvision_stages(name)))
     rest = iter(parts)
     return [nn.Sequential(*itertools.islice(rest, count)) for count in counts.values()], head
 
@@ -139,6 +152,8 @@ def _torchvision_stages(name: str) -> tuple[tuple[str, int], ...]:
 
 def library_arguments(name: str, image_size: int) -> dict[str, Any]:
     """Return what the library's own constructor must be given for this model, beside its name and num_classes."""
+    if name.startswith(OWN):
+        return {}
     if name.startswith(TIMM):
         return timm_models.arguments(name, image_size)
     return torchvision_models.arguments(name, image_size)
@@ -152,11 +167,19 @@ def quicken(model: nn.Module, name: str, image_size: int) -> None:
 @functools.lru_cache(maxsize=16)
 def faster_convolutions(name: str, image_size: int) -> Mapping[str, Window | None]:
     """Return which convolutions of a model have a faster way at this image size: see convolutions.choose."""
+    if name.startswith(OWN):  # what its code does with the classes of its layers is not known
+        return {}
     return convolutions.choose(_skeleton(name, image_size), image_size)
 
 
 def _skeleton(name: str, image_size: int) -> nn.Module:
-    """Return the model on the device meta: weights would be replaced at once, and to draw them takes time."""
+    """Return the model on the device meta: weights would be replaced at once, and to draw them takes time.
+
+    One of the user's has weights: what its code computes on the way is not known.
+    """
+    if name.startswith(OWN):
+        with torch.random.fork_rng(devices=[]):
+            return own_models.construct(name)
     if not name.startswith(TIMM):
         return torchvision_models.skeleton(name, image_size)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
@@ -164,6 +187,8 @@ def _skeleton(name: str, image_size: int) -> nn.Module:
 
 
 def _construct(name: str, image_size: int) -> nn.Module:
+    if name.startswith(OWN):
+        return own_models.construct(name)
     if name.startswith(TIMM):
         return timm_models.construct(name, image_size)
     return torchvision_models.construct(name, image_size)

@@ -7,11 +7,13 @@ import torch
 import torchvision
 from torch import nn
 
+from sweep.config import Unit
 from sweep.errors import UserError, unknown
 from sweep.models import build
+from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm as timm_models
 from sweep.models.cuts import torchvision as torchvision_models
-from sweep.models.spec import TIMM, ModelSpec, Preset
+from sweep.models.spec import OWN, TIMM, ModelSpec, Preset
 
 USUAL = 32  # pixels: smaller images are refused, even where a model could take them
 
@@ -22,7 +24,39 @@ def make(name: str, image_size: int | None) -> ModelSpec:
     image_size: pixels at which one of timm's models must run; None to ask for nothing that depends on it.
     raises: UserError if the library has no such model, or it cannot be cut.
     """
+    if name.startswith(OWN):
+        return _own(name, image_size)
     return _timm(name, image_size) if name.startswith(TIMM) else _torchvision(name)
+
+
+def _own(name: str, image_size: int | None) -> ModelSpec:
+    """Return what a model of the user's own is; its blocks are compared with it where the image size is known."""
+    setting = f"{own_models.SETTING}={own_models.parsed(name).spec}"
+    first, again, other = (build.random_state(name, 0, seed) for seed in (0, 0, 1))
+    if any(not torch.equal(value, again[key]) for key, value in first.items()):
+        raise UserError(f"{setting}: its weights differ under one seed; draw them with torch, not with another library")
+    if all(torch.equal(value, other[key]) for key, value in first.items()):
+        raise UserError(
+            f"{setting}: its weights are the same under every seed, so none are random; give it an argument "
+            "pretrained=False, and load weights where that is true (source=module)"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = own_models.construct(name)
+        images = None if image_size is None else torch.rand(2, 3, image_size, image_size)
+    try:
+        build.blocks(model, name, Unit.block)
+    except RuntimeError as error:
+        raise UserError(f"{setting}: {error}") from error
+    head = model.get_submodule(own_models.head_path(model, name))
+    return ModelSpec(
+        stages=own_models.cut(model, name).stages,
+        preset=Preset(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # as most weights expect
+        task="imagenet",
+        n_classes=int(head.out_features),  # type: ignore[arg-type]
+        weights=name if own_models.has_weights(name) else None,
+        refused=None if images is None else own_models.check(model, name, images),
+    )
 
 
 def _torchvision(name: str) -> ModelSpec:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sweep.config import Unit
 
 TIMM = "timm/"  # what tells timm's resnet18 from torchvision's, in tables and on the command line
+OWN = "module/"  # before the name of a model of the user's own
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from sweep.errors import UserError
 from sweep.interrupt import waiting
 from sweep.models import build
 from sweep.models.checkpoint import not_plain, read
+from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm
 from sweep.models.places import LEAST_MATCH, Place, numbered, places, within
 
@@ -54,6 +55,13 @@ def of_timm(model: str, image_size: int, origin: str) -> Weights:
     with waiting():
         found = timm.pretrained(model)
     return fit_to_model(found, model, image_size, origin)
+
+
+def of_module(model: str, image_size: int) -> Weights:
+    """Return the weights that the user's own function gives its model where it is called with pretrained=True."""
+    with waiting():
+        found = own_models.construct(model, pretrained=True).state_dict()
+    return fit_to_model(found, model, image_size, f"{own_models.parsed(model).spec}, pretrained=True")
 
 
 def checkpoint(path: Path, model: str, image_size: int, key: str | None = None) -> Weights:

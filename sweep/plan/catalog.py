@@ -8,14 +8,16 @@ import difflib
 import functools
 import importlib.metadata
 import json
+import re
 import textwrap
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from sweep.config import ModelConfig, Unit
+from sweep import factory
+from sweep.config import Library, ModelConfig, Unit, digest
 from sweep.errors import UserError
-from sweep.models.spec import TIMM, ModelSpec, Preset
+from sweep.models.spec import OWN, TIMM, ModelSpec, Preset
 from sweep.paths import cache_folder, write_json
 
 FORMAT = 1  # of the kept files; raise it when a cut or a field changes
@@ -43,7 +45,7 @@ _SHOWN = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_t
 def listing() -> str:
     """Return the list of models, as printed."""
     listed = textwrap.fill(", ".join(NAMES), 100, break_long_words=False, break_on_hyphens=False)
-    more = "timm/NAME: any model of timm's that can be cut (pip install timm)"
+    more = "timm/NAME: any model of timm's that can be cut (pip install timm)\nmodule/FILE:NAME: yours (docs/own.md)"
     return f"{listed}\n{more}\nOne model's blocks: python -m sweep.models NAME"
 
 
@@ -55,11 +57,15 @@ def card(name: str, image_size: int | None = None) -> ModelSpec:
     that depends on it. returns: with `refused` if it cannot take such images.
     raises: UserError if there is no such model, or it cannot be cut.
     """
-    if not name.startswith(TIMM):
-        if name not in NAMES:
-            raise _unknown(name)
+    if name.startswith(OWN):
+        library, short = "torch", digest(name)
+    elif name.startswith(TIMM):
+        library, short = "timm", name.removeprefix(TIMM)
+    elif name in NAMES:
+        library, short = "torchvision", name
         image_size = None  # what torchvision's models take is known for all sizes
-    library, short = ("timm", name.removeprefix(TIMM)) if name.startswith(TIMM) else ("torchvision", name)
+    else:
+        raise _unknown(name)
     file = f"{FORMAT}-{library}-{_version(library)}-{short.replace('/', '_')}-{image_size or 'any'}.json"
     path = cache_folder() / "models" / file
     kept = _read(path)
@@ -103,14 +109,44 @@ def _write(path: Path, spec: ModelSpec) -> None:
         write_json(path, asdict(spec))
 
 
+def named(name: str, blocks: list[str] | None = None) -> ModelConfig:
+    """Return the settings of a model by the name that tables show, or by module/FILE:NAME and its blocks."""
+    own = name.startswith(OWN)
+    config = ModelConfig("module", Library.module, name.removeprefix(OWN)) if own else ModelConfig(name)
+    return resolved(replace(config, blocks=blocks))
+
+
+def resolved(config: ModelConfig) -> ModelConfig:
+    """Return the settings with the name of a model of the user's own, which says its content; others as they are.
+
+    raises: UserError if its file is not there, or settings do not go together.
+    """
+    if config.library is not Library.module:
+        if config.factory is not None or config.blocks is not None:
+            given = "factory" if config.factory is not None else "blocks"
+            raise UserError(f"model.{given}={getattr(config, given)}: only model=module has it; add model=module")
+        return config
+    if not config.factory:
+        raise UserError("model.factory is not set: model=module needs model.factory=FILE:NAME, such as my_file:build")
+    blocks = config.blocks if isinstance(config.blocks, list | None) else [config.blocks]
+    for block in blocks or []:
+        try:
+            re.compile(block)
+        except (re.error, TypeError) as error:
+            raise UserError(f"model.blocks: {block} is no regular expression ({error})") from error
+    if blocks is not None and len({*blocks}) < max(1, len(blocks)):
+        raise UserError(f"model.blocks={blocks}: list every block once, at least one, or use null to have them found")
+    content = factory.content("model.factory", config.factory)
+    name = f"{config.factory}@{content}{json.dumps(blocks) if blocks else ''}"
+    return replace(config, name=name, blocks=blocks)
+
+
 def spec(name: str, image_size: int | None = None) -> ModelSpec:
     """Return what is known of a model; raise UserError as card(), and if it cannot take images of this size."""
     found = card(name, image_size)
     if found.refused:
-        raise UserError(
-            f"data.image_size={image_size}: {name} cannot take such images ({found.refused}); its weights' own size is "
-            f"{found.preset.image_size}"
-        )
+        known = "" if name.startswith(OWN) else f"; its weights' own size is {found.preset.image_size}"
+        raise UserError(f"data.image_size={image_size}: {name} cannot take such images ({found.refused}){known}")
     return found
 
 

@@ -33,6 +33,7 @@ class Point:
 def plan(config: Config) -> Point:
     """Return the point that this config describes; raise UserError if it cannot be run."""
     checks.check(config)
+    config = dataclasses.replace(config, model=catalog.resolved(config.model))
     source = sources.resolve(config.source, config.model.full_name)
     size = source.image_size if config.data.image_size is None else config.data.image_size
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
@@ -43,13 +44,14 @@ def plan(config: Config) -> Point:
     facts = _facts(config, source, size)
     images = data.fingerprint(config.data)
     weights = "pretrained" if config.pretrained else "random"
-    readable = f"{facts.task}-{facts.model}-{weights}-depth{config.freeze_depth}"
+    readable = f"{facts.task}-{facts.model.partition('@')[0]}-{weights}-depth{config.freeze_depth}"
     return Point(config, source, facts, images, f"{plain(readable)}-{_identity(config, source, facts, images)}")
 
 
 def n_blocks(config: Config) -> int:
     """Return how many blocks there are to freeze, whatever freeze_depth is; raise UserError as plan()."""
     checks.check(config)
+    config = dataclasses.replace(config, model=catalog.resolved(config.model))
     size = config.data.image_size or sources.resolve(config.source, config.model.full_name).image_size
     return len(catalog.spec(config.model.full_name, size).block_names(config.freeze.unit))
 

@@ -1,7 +1,8 @@
 """SOURCES: where pretrained weights come from, known without reading them.
 
 pretrain trains on any data set here, once (glyphs_latin is that, on rendered letters); imagenet is downloaded by
-torchvision, timm by timm; checkpoint is a file of yours. run/session.py loads what is resolved here.
+torchvision, timm by timm; checkpoint is a file of yours, module what the function of your model loads. run/session.py
+loads what is resolved here.
 """
 
 import functools
@@ -15,7 +16,7 @@ from sweep.data import glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
 from sweep.models.shards import shards
-from sweep.models.spec import TIMM
+from sweep.models.spec import OWN, TIMM
 from sweep.plan import catalog
 
 LOOSE = ("root", "label", "matched_group", "case", "rotate")  # settings of the data that do not change what is learnt
@@ -98,7 +99,7 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
     key = digest(
         {
             "format": FORMAT,
-            "model": model,
+            "model": model.partition("[")[0],  # where it is cut does not change what is learnt
             "images": data.fingerprint(config.data),
             "data": {name: value for name, value in as_first_named(asdict(config.data)).items() if name not in LOOSE},
             "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer)), *seed],
@@ -109,9 +110,10 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
 
 
 def _imagenet(config: SourceConfig, model: str) -> Source:
-    if model.startswith(TIMM):
+    if model.startswith((TIMM, OWN)):
+        other = "timm" if model.startswith(TIMM) else "module"
         raise UserError(
-            f"source=imagenet: torchvision has no weights for {model}; use source=timm or source=checkpoint"
+            f"source=imagenet: torchvision has no weights for {model}; use source={other} or source=checkpoint"
         )
     from torchvision.models import get_model_weights  # noqa: PLC0415
 
@@ -128,6 +130,8 @@ def _imagenet(config: SourceConfig, model: str) -> Source:
 
 
 def _timm(config: SourceConfig, model: str) -> Source:
+    if model.startswith(OWN):
+        raise UserError(f"source=timm: timm has no weights for {model}; use source=module or source=checkpoint")
     if not model.startswith(TIMM):
         raise UserError(f"source=timm: {model} is torchvision's; add model=timm model.name={model}, or source=imagenet")
     card = catalog.card(model)
@@ -139,18 +143,36 @@ def _timm(config: SourceConfig, model: str) -> Source:
     return Source(card.task, card.n_classes, own.image_size, own.mean, own.std, card.weights, config, model)
 
 
+def _module(config: SourceConfig, model: str) -> Source:
+    if not model.startswith(OWN):
+        raise UserError(f"source=module: {model} is not yours; add model=module model.factory=FILE:NAME")
+    card = catalog.card(model)
+    if card.weights is None:
+        raise UserError(
+            f"source=module: {model} has no weights: give its function an argument pretrained=False, and load them "
+            "where that is true; or use source=checkpoint source.path=FILE"
+        )
+    size, mean, std = _expected(config, model)
+    return Source(config.task, card.n_classes, size, mean, std, card.weights, config, model)
+
+
+def _expected(config: SourceConfig, model: str) -> tuple[int, Sequence[float], Sequence[float]]:
+    """Return the image size, mean and deviation that weights expect: as given, else as the model's own weights do."""
+    own = catalog.preset(model)
+    mean, std = config.mean or own.mean, config.std or own.std
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != 3 or (key == "std" and min(values) <= 0):
+            raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
+    return own.image_size if config.image_size is None else config.image_size, mean, std
+
+
 def _checkpoint(config: SourceConfig, model: str) -> Source:
     if not config.path:
         raise UserError("source.path is not set: source=checkpoint needs source.path=FILE, a state dict")
     path = Path(config.path).expanduser()
     if not path.is_file():
         raise UserError(f"source.path={config.path}: no such file")
-    own = catalog.preset(model)
-    size = own.image_size if config.image_size is None else config.image_size
-    mean, std = config.mean or own.mean, config.std or own.std
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != 3 or (key == "std" and min(values) <= 0):
-            raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
+    size, mean, std = _expected(config, model)
     content = _content_of(path)
     if path.name.endswith(".index.json"):  # of shards, which change without it
         content = digest([content, *map(_content_of, shards(path))])
@@ -176,4 +198,5 @@ SOURCES: dict[str, Callable[[SourceConfig, str], Source]] = {
     "imagenet": _imagenet,
     "timm": _timm,
     "checkpoint": _checkpoint,
+    "module": _module,
 }

@@ -30,7 +30,8 @@ NEAR_CHANCE = 0.05  # of the way from chance to 1: weights of a lower accuracy h
 
 def path(source: Source) -> Path:
     """Return the file of weights trained here; its name changes with the data and the recipe."""
-    return cache_folder() / "sources" / f"{source.task}-{source.model}-{source.key}.safetensors"
+    model = source.model.partition("[")[0]  # without the user's regular expressions; the key knows them
+    return cache_folder() / "sources" / f"{source.task}-{model}-{source.key}.safetensors"
 
 
 def load(source: Source, device: torch.device, read: Callable[[], Task]) -> Weights:

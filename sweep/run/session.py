@@ -77,6 +77,8 @@ class Session:
             return weights.imagenet(config.weights, model, size)
         if config.name == "timm":
             return weights.of_timm(model, size, source.key)
+        if config.name == "module":
+            return weights.of_module(model, size)
         assert config.path is not None, "resolve() checks it"
         return weights.checkpoint(Path(config.path).expanduser(), model, size, config.key)
 

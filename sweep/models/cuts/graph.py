@@ -13,6 +13,8 @@ from torch.fx import Graph, Node
 
 from sweep.errors import UserError
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -54,6 +56,19 @@ def weights(model: nn.Module, node: Node) -> list[str]:
         return [f"{node.target}.{path}" for path, _ in model.get_submodule(str(node.target)).named_parameters()]
     names = dict(model.named_parameters())
     return [str(node.target)] if node.op == "get_attr" and node.target in names else []
+
+
+def groups_in_order(model: nn.Module, logits: Node, head: str) -> dict[str, int]:
+    """Return {parameter: number of its group}: a layer or block begins one, a lone norm or parameter joins the last."""
+    found: dict[str, int] = {}
+    number = -1
+    for node in needed(logits):
+        paths = weights(model, node)
+        if paths and node.op == "call_module":
+            begins = not isinstance(model.get_submodule(str(node.target)), NORMS)
+            number += begins or node.target == head
+        found |= dict.fromkeys(paths, max(number, 0))
+    return found
 
 
 def segments(
@@ -105,6 +120,26 @@ def module(model: nn.Module, segment: Segment, without: Collection[Node] = ()) -
         copies[node] = copies[node.all_input_nodes[0]] if node in without else graph.node_copy(node, copies.__getitem__)
     graph.output(copies[segment.leaving])
     return fx.GraphModule(model, graph)
+
+
+def modules(
+    model: nn.Module, parts: Sequence[Segment], head: Segment, drops: Sequence[Node]
+) -> tuple[list[nn.Module], nn.Module]:
+    """Return these segments as modules, and the head's; drops: dropouts of the last part that become the head's."""
+    made = [module(model, each) for each in parts[:-1]] + [module(model, parts[-1], without=drops)]
+    last = module(model, head)
+    return made, nn.Sequential(*(model.get_submodule(str(node.target)) for node in drops), last) if drops else last
+
+
+def trailing_dropouts(model: nn.Module, segment: Segment) -> list[Node]:
+    """Return the dropout steps after the segment's last weights."""
+    found: list[Node] = []
+    for node in reversed(segment.nodes):
+        if weights(model, node):
+            break
+        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), nn.Dropout):
+            found.insert(0, node)
+    return found
 
 
 def _chain(model: nn.Module, segment: Segment, without: Collection[Node]) -> list[nn.Module]:

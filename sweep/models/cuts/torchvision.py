@@ -17,7 +17,17 @@ from torch.overrides import TorchFunctionMode
 
 from sweep.errors import UserError
 from sweep.models.auxiliary import WithAuxiliary
-from sweep.models.cuts.graph import Segment, Tracer, module, needed, segments, weights
+from sweep.models.cuts.graph import (
+    NORMS,
+    Segment,
+    Tracer,
+    groups_in_order,
+    module,
+    modules,
+    segments,
+    trailing_dropouts,
+    weights,
+)
 
 # Classes whose instances are one block, whatever is inside them. Any other module that has modules is looked into.
 BLOCKS = frozenset(
@@ -30,7 +40,6 @@ BLOCKS = frozenset(
         "MaxVitLayer",
     )
 )
-_NORMS = (nn.BatchNorm2d, nn.LayerNorm)
 
 
 class Auxiliaries(NamedTuple):
@@ -198,11 +207,8 @@ def cut(model: nn.Module, name: str) -> tuple[list[nn.Module], nn.Module]:
     """
     traced = _trace(model, name)
     last = traced.segments[-1]
-    drops = [] if isinstance(_first_layer(model, last), nn.Linear) else _trailing_dropouts(model, last)
-    parts = [module(model, segment) for segment in traced.segments[:-1]] + [module(model, last, without=drops)]
-    head = module(model, traced.head)
-    if drops:
-        head = nn.Sequential(*(model.get_submodule(str(node.target)) for node in drops), head)
+    drops = [] if isinstance(_first_layer(model, last), nn.Linear) else trailing_dropouts(model, last)
+    parts, head = modules(model, traced.segments, traced.head, drops)
     ends = [segment.leaving for segment in traced.segments]
     for node in traced.auxiliaries:
         place, options = ends.index(node.all_input_nodes[0]), AUXILIARIES[type(model).__name__]
@@ -260,7 +266,7 @@ def _trace(model: nn.Module, name: str) -> _Traced:
             return False
         first = next(iter(layer.children()), None)
         # A sequence that begins with a norm is one step, such as ConvNeXt's downsampling.
-        return first is None or type(layer).__name__ in BLOCKS or isinstance(first, _NORMS)
+        return first is None or type(layer).__name__ in BLOCKS or isinstance(first, NORMS)
 
     training = model.training
     model.training = True  # so that auxiliary heads are traced; of this module alone, those inside are not looked at
@@ -272,7 +278,7 @@ def _trace(model: nn.Module, name: str) -> _Traced:
     finally:
         model.training = training
     logits, auxiliaries = _outputs(graph)
-    return _Traced(*segments(model, logits, _groups(model, logits, head), head, name), auxiliaries)
+    return _Traced(*segments(model, logits, groups_in_order(model, logits, head), head, name), auxiliaries)
 
 
 def _outputs(graph: Graph) -> tuple[Node, list[Node]]:
@@ -284,30 +290,6 @@ def _outputs(graph: Graph) -> tuple[Node, list[Node]]:
     return given, []
 
 
-def _groups(model: nn.Module, logits: Node, head: str) -> dict[str, int]:
-    """Return {parameter: number of its group}: a layer or block begins one, a lone norm or parameter joins the last."""
-    found: dict[str, int] = {}
-    number = -1
-    for node in needed(logits):
-        paths = weights(model, node)
-        if paths and node.op == "call_module":
-            begins = not isinstance(model.get_submodule(str(node.target)), _NORMS)
-            number += begins or node.target == head
-        found |= dict.fromkeys(paths, max(number, 0))
-    return found
-
-
 def _first_layer(model: nn.Module, segment: Segment) -> nn.Module:
     node = next(node for node in segment.nodes if node.op == "call_module" and weights(model, node))
     return model.get_submodule(str(node.target))
-
-
-def _trailing_dropouts(model: nn.Module, segment: Segment) -> list[Node]:
-    """Return the dropout steps after the segment's last weights."""
-    found: list[Node] = []
-    for node in reversed(segment.nodes):
-        if weights(model, node):
-            break
-        if node.op == "call_module" and isinstance(model.get_submodule(str(node.target)), nn.Dropout):
-            found.insert(0, node)
-    return found
