@@ -133,15 +133,19 @@ class DataConfig:
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
     matched_group: str | None = None  # tasks of one group share their images: matched pairs for the verdict's tests
+    file: str | None = None  # csv only: the table; its paths are relative to root, null = the table's own folder
+    path_column: str | None = None  # csv only; null = by usual names, as the next three
+    split_column: str | None = None  # csv only: train, val or test of each image; none = there is no such column
+    group_column: str | None = None  # csv only: images of one group are never parted; none = there are no groups
     image_column: str | None = None  # parquet only; null = image or img
-    label_column: str | None = None  # parquet only; null = label, labels or fine_label
+    label_column: str | None = None  # null = by usual names
     layout: Layout = Layout.auto  # image_folder only: what its folders are: classes, or splits with classes in them
     # of data with a validation split and no test split, where the test images are from: val, or train (held out);
-    # auto = train for image_folder, val for parquet
+    # auto = train for image_folder and csv, val for parquet
     test: OwnTest = OwnTest.auto
-    exclude: str | None = None  # image_folder only: images to leave out, by name or path, such as "*_mask.*"
-    # image_folder only: [low, high], the values that are black and white in images of more than 8 bits or of floats;
-    # null = the lowest and the highest of all
+    exclude: str | None = None  # image_folder and csv only: images to leave out, by name or path, such as "*_mask.*"
+    # image_folder and csv only: [low, high], the values that are black and white in images of more than 8 bits or of
+    # floats; null = the lowest and the highest of all
     pixel_range: Any = None
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     groups: int | None = None  # coarse labels: the classes, in order, in that many groups; null = each by itself
@@ -293,10 +297,17 @@ ADDED = {
     "broken": "error",
     "factory": None,
     "blocks": None,
+    "file": None,
+    "path_column": None,
+    "split_column": None,
+    "group_column": None,
 }
 
 # Settings of the data that say what its files are; the others say what a task makes of them.
-FILES = ("name", "root", "image_column", "label_column", "layout", "test", "pixel_range", "exclude")
+FILES = (
+    *("name", "root", "file", "path_column", "image_column", "label_column", "split_column", "group_column"),
+    *("layout", "test", "pixel_range", "exclude"),
+)
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.

@@ -154,8 +154,6 @@ def _refuse(dataset: Dataset, unreadable: Unreadable) -> None:
     """Raise UserError if there are unreadable images; it names the first five."""
     bad = sorted(name for of_split in unreadable.values() for name in of_split.values())
     if bad:
-        where = f"data={dataset.name}" if dataset.root is None else f"data.root={dataset.root}"
         shown = "; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
-        raise UserError(
-            f"{where}: {len(bad)} unreadable image(s), repair or remove them, or add data.broken=skip: {shown}"
-        )
+        what = f"{len(bad)} unreadable image(s), repair or remove them, or add data.broken=skip: {shown}"
+        raise UserError(f"{dataset.where()}: {what}")

@@ -42,9 +42,7 @@ class Listing:
 class Parquet(Dataset):
     """The images in one parquet file, or in a folder of them, at data.root."""
 
-    reads_files = True
-    has_columns = True
-    has_validation = True
+    takes = frozenset({"root", "image_column", "label_column", "test"})
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
@@ -230,7 +228,9 @@ def _check_same(
 def _check_kinds(root: str, schema: pa.Schema, image: str, label: str) -> None:
     kind = schema.field(image).type
     if not _is_bytes(kind) and not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
-        raise UserError(f"data.root={root}: column {image} is {kind}; images are binary, or a struct with bytes")
+        table = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        paths = f"; data=csv data.file={root} reads paths" if table else ""
+        raise UserError(f"data.root={root}: column {image} is {kind}; images are binary, or a struct with bytes{paths}")
     kind = schema.field(label).type
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise UserError(f"data.root={root}: column {label} is {kind}; labels are integers or strings")

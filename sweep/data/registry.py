@@ -10,6 +10,7 @@ from sweep.data import glyphs, patterns
 from sweep.data.folder import ImageFolder
 from sweep.data.glyphs import Characters
 from sweep.data.handwriting import Handwriting
+from sweep.data.listed import Listed
 from sweep.data.parquet import Parquet
 from sweep.data.patterns import Patterns
 from sweep.data.torchvision import DOWNLOADS, Downloaded
@@ -52,6 +53,7 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     **{name: functools.partial(Downloaded, download=download) for name, download in DOWNLOADS.items()},
     "parquet": Parquet,
     "image_folder": ImageFolder,
+    "csv": Listed,
 }
 
 

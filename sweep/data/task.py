@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sweep.config import Broken, Case, DataConfig, Layout, OwnTest, Transform, digest
-from sweep.data import decoded, doubts, registry
+from sweep.data import decoded, doubts, registry, turns
 from sweep.data.decoded import Decoded
 from sweep.data.types import Dataset, Fold, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
@@ -19,32 +19,46 @@ NOT_LOADED = (
 )
 
 
+# Settings of the files that not every data set has: what the others lack, and what to do.
+MEANT = {
+    "root": ("reads no files", "add data=image_folder"),
+    "file": ("reads no table", "add data=csv"),
+    "path_column": ("has no column of paths", "add data=csv"),
+    "image_column": ("has no columns of images", "add data=parquet"),
+    "label_column": ("has no columns", "add data=csv or data=parquet"),
+    "split_column": ("has no column of splits", "add data=csv"),
+    "group_column": ("has no column of groups", "add data=csv"),
+    "layout": ("has no folders", "add data=image_folder"),
+    "exclude": ("has no folders", "add data=image_folder"),
+    "pixel_range": ("has no folders", "add data=image_folder"),
+    "test": ("has no validation split", "leave it out"),
+}
+
+
 def check(config: DataConfig) -> None:
     """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
     _check_pixel_range(config.pixel_range)
     dataset = registry.open(config)
-    if config.root is not None and not dataset.reads_files:
-        raise UserError(f"data.root={config.root}: data={config.name} reads no files; add data=image_folder")
+    _check_meant(config, dataset)
     kept = len(kept_classes(config))
     if config.groups is not None and not 2 <= config.groups <= kept:
         raise UserError(f"data.groups={config.groups}: {kept} classes make 2 to {kept} groups")
-    if (config.image_column or config.label_column) and not dataset.has_columns:
-        raise UserError(f"data.image_column, data.label_column: data={config.name} has no columns; add data=parquet")
-    for name in ("layout", "exclude", "pixel_range"):
-        given = getattr(config, name)
-        if given not in (None, Layout.auto) and not dataset.has_folders:
-            raise UserError(f"data.{name}={given}: data={config.name} has no folders; add data=image_folder")
-    if config.test is not OwnTest.auto and not dataset.has_validation:
-        raise UserError(f"data.test={config.test}: data={config.name} has no validation split; leave it out")
     names = classes(config)
     if len(names) < 2:
-        where = f"data={config.name}" if config.root is None else f"data.root={config.root}"
-        raise UserError(f"{where}: only one class ({', '.join(names)}); at least two are needed")
+        raise UserError(f"{dataset.where()}: only one class ({', '.join(names)}); at least two are needed")
     if config.limit_train is not None and config.limit_train < len(names):
         raise UserError(
             f"data.limit_train={config.limit_train}: {len(names)} classes need at least one image each; "
             f"use {len(names)} or more"
         )
+
+
+def _check_meant(config: DataConfig, dataset: Dataset) -> None:
+    """Raise UserError for a setting of the files that this data set knows nothing of."""
+    for name, (lack, other) in MEANT.items():
+        given = getattr(config, name)
+        if given not in (None, Layout.auto, OwnTest.auto) and name not in dataset.takes:
+            raise UserError(f"data.{name}={given}: data={config.name} {lack}; {other}")
 
 
 def _check_pixel_range(given: Any) -> None:
@@ -184,16 +198,23 @@ def _parted(config: DataConfig, dataset: Dataset, whole: Decoded) -> Task:
             doubts.require_classes(labels, names, part, "data.broken=skip")
     if test is None:
         given, fit = fit.take(np.flatnonzero(own)), fit.take(np.flatnonzero(~own))
-        rest, held = _turns(fit.labels, config.test_fraction, stream(config.seed, "test split"), names).fold(0)
+        rest, held = _turns(config, fit, names, test=True).fold(0)
         test = fit.take(held)
         fit = replace(fit, rows=np.r_[fit.rows[rest], given.rows], labels=np.r_[fit.labels[rest], given.labels])
-    if dataset.validation():
-        turns = Turns.fixed(fit.rows >= chooses)
-    else:
-        turns = _turns(fit.labels, config.val_fraction, stream(config.seed, "validation split"), names)
+    folds = Turns.fixed(fit.rows >= chooses) if dataset.validation() else _turns(config, fit, names)
     coarse = _groups(config, len(names))  # after the splits, so that coarse and fine labels name the same images
     fit, test = (replace(split, labels=coarse[split.labels]) for split in (fit, test))
-    return Task(classes(config), fit, test, turns)
+    return Task(classes(config), fit, test, folds)
+
+
+def _turns(config: DataConfig, fit: Split, names: tuple[str, ...], test: bool = False) -> Turns:
+    """Return how these training images take turns in being held out, for the test or for validation."""
+    fraction = config.test_fraction if test else config.val_fraction
+    rng = stream(config.seed, "test split" if test else "validation split")
+    groups = registry.open(config).groups()
+    if groups is None:
+        return turns.draw(fit.labels, fraction, rng, names)
+    return turns.draw_groups(fit.labels, groups[fit.rows], fraction, rng, names)
 
 
 def unreadable_file(task: str) -> str:
@@ -262,22 +283,3 @@ def _relabel(split: Split, kept: list[int]) -> Split:
     place[kept] = np.arange(len(kept))
     chosen = split.take(np.flatnonzero(place[split.labels] >= 0))
     return Split(chosen.pool, chosen.rows, place[chosen.labels])
-
-
-def _turns(labels: Labels, fraction: float, rng: np.random.Generator, classes: tuple[str, ...]) -> Turns:
-    """Return how images with these labels take turns: of every class this fraction is held out, at least one (0: none).
-
-    raises: UserError for a class that is too small to be shared.
-    """
-    order = rng.permutation(len(labels))
-    place, members, held = np.zeros((3, len(labels)), np.int64)
-    for label, name in enumerate(classes):
-        of_class = order[labels[order] == label]
-        count = max(1, round(fraction * len(of_class))) if fraction else 0
-        if fraction and count >= len(of_class):
-            raise UserError(
-                f"class {name} has {len(of_class)} image(s) to share between training and the held-out "
-                f"{fraction:g}; add images, or remove the class"
-            )
-        place[of_class], members[of_class], held[of_class] = np.arange(len(of_class)), len(of_class), count
-    return Turns(place, members, held)

@@ -36,7 +36,7 @@ class Download:
 class Downloaded(Dataset):
     """A data set of torchvision, below data.root or the cache folder; what is not there is downloaded."""
 
-    reads_files = True
+    takes = frozenset({"root"})
 
     def __init__(self, config: DataConfig, download: Download) -> None:
         super().__init__(config)

@@ -135,14 +135,15 @@ class Dataset(ABC):
     image.
     """
 
-    reads_files = False  # whether data.root means something
-    has_columns = False  # whether data.image_column and data.label_column mean something
-    has_folders = False  # whether data.layout, data.exclude and data.pixel_range mean something
-    has_validation = False  # whether there may be a validation split, and data.test means something
+    takes: frozenset[str] = frozenset()  # of the settings in task.MEANT, those that mean something here
 
     def __init__(self, config: DataConfig) -> None:
         self.name = config.name
         self.root = config.root
+
+    def where(self) -> str:
+        """Return the setting that names the files, as errors begin."""
+        return f"data={self.name}" if self.root is None else f"data.root={self.root}"
 
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
@@ -171,6 +172,13 @@ class Dataset(ABC):
     def validation(self) -> int:
         """Return how many of the training images, the last ones, are the validation split that the data has itself."""
         return 0
+
+    def groups(self) -> Labels | None:
+        """Return the group of each image that read() fills the training split with, (N,); None if there are none.
+
+        Images of one group, such as those of one patient, are trained on or held out together.
+        """
+        return None
 
     def pixel_range(self) -> tuple[float, float] | None:
         """Return which values are black and white in images of more than 8 bits; None if there are no such images."""

@@ -70,7 +70,8 @@ def fits(path: Path, top: Path, pattern: str | None) -> bool:
     """Return whether a file's name, or its path below the top folder, fits a pattern with * and ?."""
     if pattern is None:
         return False
-    return fnmatchcase(path.name, pattern) or fnmatchcase(path.relative_to(top).as_posix(), pattern)
+    below = path.relative_to(top) if path.is_relative_to(top) else path
+    return fnmatchcase(path.name, pattern) or fnmatchcase(below.as_posix(), pattern)
 
 
 def paired(files: list[Path]) -> str | None:
@@ -142,11 +143,19 @@ def _is_image(root: str, path: Path, tally: Tally) -> bool:
         tally.suffixes[suffix or "without a suffix"] += 1
         return False
     tally.several_frames += suffix in decode.MOVING
+    plain_file(f"data.root={root}", path)
+    return True
+
+
+def plain_file(where: str, path: Path) -> os.stat_result:
+    """Return what the system knows of a file; raise UserError if it is a link to nothing, a pipe or a device."""
     try:
-        mode = path.stat().st_mode
+        known = path.stat()
     except OSError as error:
         what = f"a link to nothing ({path.readlink()})" if path.is_symlink() else f"not to be read ({error.strerror})"
-        raise UserError(f"data.root={root}: {path} is {what}; repair or remove it") from error
-    if not stat.S_ISREG(mode):
-        raise UserError(f"data.root={root}: {path} is a pipe, a socket or a device, not an image file; remove it")
-    return True
+        raise UserError(f"{where}: {path} is {what}; repair or remove it") from error
+    if stat.S_ISDIR(known.st_mode):
+        raise UserError(f"{where}: {path} is a folder, not an image file")
+    if not stat.S_ISREG(known.st_mode):
+        raise UserError(f"{where}: {path} is a pipe, a socket or a device, not an image file; remove it")
+    return known

@@ -19,7 +19,8 @@ from sweep.models.shards import shards
 from sweep.models.spec import OWN, TIMM
 from sweep.plan import catalog
 
-LOOSE = ("root", "label", "matched_group", "case", "rotate")  # settings of the data that do not change what is learnt
+# Settings of the data that do not change what is learnt.
+LOOSE = ("root", "file", "label", "matched_group", "case", "rotate")
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
 FORMAT = 2  # of the files of weights trained here: with the head
 
@@ -75,7 +76,8 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
     The task's own training images are no such images: trained on these, weights are Yosinski's selffer control.
     """
     own = config.data
-    if config.name != "pretrain" or own.name != target.name or own.root != target.root:
+    same = all(getattr(own, each) == getattr(target, each) for each in ("name", "root", "file"))
+    if config.name != "pretrain" or not same:
         return
     kept, wanted = data.kept_classes(own), data.kept_classes(target)
     splits = [(each.seed, each.val_fraction, each.test_fraction) for each in (own, target)]

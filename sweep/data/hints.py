@@ -1,0 +1,57 @@
+"""Which setting reads a folder that was taken for a folder of class folders, and is none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweep.data import decode, layout
+
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+def tables(folder: Path) -> list[Path]:
+    """Return the tables in a folder, sorted."""
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in TABLES and not layout.hidden(each.name))
+
+
+def without_classes(folder: Path) -> str:
+    """Return what lies in a folder without folders, and the setting that may read it."""
+    names = sorted(entry.name for entry in folder.iterdir() if not layout.hidden(entry.name))
+    images = [name for name in names if name.lower().endswith(decode.EXTENSIONS)]
+    others = [name for name in names if name not in images][:3]
+    seen = ([f"{len(images)} images"] if images else []) + others
+    inside = f" in it, but {', '.join(seen)}" if seen else " in it, it is empty"
+    return f"{inside}; use {layout.PLAIN}" + (listed(folder) or (beside(folder) if images else ""))
+
+
+def listed(folder: Path) -> str:
+    """Return how to read the labels from a table in this folder or beside it; "" if there is none."""
+    found = [*tables(folder), *tables(folder.absolute().parent)]
+    if not found:
+        return ""
+    if found[0].suffix.lower() == ".parquet":
+        return f"; data=parquet data.root={found[0]} reads images from it, data=csv data.file={found[0]} their labels"
+    root = "" if found[0].parent == folder else f" data.root={folder}"
+    return f"; data=csv data.file={found[0]}{root} reads the labels from that table"
+
+
+def beside(folder: Path) -> str:
+    """Return which folder holds this one, a class, and others; "" if there are no others."""
+    above = folder.absolute().parent
+    names = layout.subfolders(above)
+    return f"; data.root={above} reads the folders {_some(names)} as classes" if len(names) > 1 else ""
+
+
+def nested(folder: Path, classes: Sequence[str]) -> str:
+    """Return which class folder holds folders that may be the classes instead; "" if all hold files alone."""
+    for name in classes:
+        names = layout.subfolders(folder / name)
+        files = any(each.is_file() and not layout.hidden(each.name) for each in (folder / name).iterdir())
+        if len(names) > 1 and not files:
+            return (
+                f"{name}/ holds the folders {_some(names)}; data.root={folder / name} reads those as classes or splits"
+            )
+    return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
