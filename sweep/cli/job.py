@@ -14,6 +14,7 @@ from sweep.config import OnError
 from sweep.paths import results_folder
 from sweep.plan.point import Point, plan
 from sweep.report import record
+from sweep.report.live import Growing
 from sweep.run.job import Outcome, run_point
 from sweep.run.session import Session
 
@@ -23,6 +24,7 @@ class Job:
 
     points: by their overrides.
     depths: by job, which outputs of frozen blocks other points will ask for.
+    page: report.html, which shows what has come so far.
     """
 
     def __init__(
@@ -31,14 +33,16 @@ class Job:
         depths: Mapping[str, frozenset[int]],
         session: Session,
         progress: Progress,
+        page: Growing,
     ) -> None:
-        self.points, self.depths = points, depths
+        self.points, self.depths, self.page = points, depths, page
         self.jobs = [point.job for point in points.values()]
         self.session, self.progress = session, progress
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process plans its own point, keeps a session of its own and shows nothing.
-        return {"points": {}, "jobs": self.jobs, "depths": self.depths, "session": None, "progress": None}
+        shared = {"jobs": self.jobs, "depths": self.depths, "page": self.page}
+        return {"points": {}, "session": None, "progress": None, **shared}
 
     def __call__(self, cfg: DictConfig) -> None:
         """Run one point. Its failure is a record, not an exception, so every launcher treats it alike."""
@@ -67,3 +71,4 @@ class Job:
     def _end(self, point: Point, outcome: Outcome) -> None:
         if self.progress:
             self.progress.end(point, outcome)
+        self.page.refresh()

@@ -25,6 +25,7 @@ from sweep.paths import results_folder
 from sweep.plan.facts import Facts
 from sweep.plan.point import Point
 from sweep.report import record, table
+from sweep.report.live import Growing
 
 if TYPE_CHECKING:
     from sweep.run.session import Session
@@ -48,7 +49,7 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
     with writing(config.name):
         if owed:
             root.mkdir(parents=True, exist_ok=True)
-            print(f"{count}, {len(owed)} to train; results go to {root}", flush=True)
+            print(f"{count}, {len(owed)} to train; results go to {root}, as they come to report.html there", flush=True)
             session = prepare(list(owed.values()), root)
             table.clear(root)
             table.write_manifest(root, sweep.entries(), config.study)
@@ -62,7 +63,8 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
 
     with writing(config.name):
         report = render.build(root, sweep.entries(), config.study)
-    print(f"\n{report.text}\n\n{root}/report.md has it all: table.csv, summary.csv, verdict.json, figures/")
+    print(f"\n{report.text}\n")
+    print(f"{root}/report.html has it all; report.md, table.csv, summary.csv, verdict.json and figures/, too")
     interrupt.check()
     if config.export is Export.best:
         with writing(config.name):
@@ -190,7 +192,8 @@ def _train(
         record.clear_failure(record.job_folder(sweep.root, point.job))  # on_error=stop heeds those of this run
     labels = {point.job: label(point, sweep.varied[overrides]) for overrides, point in sweep.points.items()}
     progress = Progress(len(sweep.points), labels, {point.job for point in owed.values()})
-    job = Job(owed, sweep.depths(), session, progress)
-    with interrupt.postponed(), nullcontext() if in_process else interrupt.waiting():
+    page = Growing(sweep.root)
+    job = Job(owed, sweep.depths(), session, progress, page)
+    with page.kept_up(), interrupt.postponed(), nullcontext() if in_process else interrupt.waiting():
         launch(job, list(owed))
     progress.close()

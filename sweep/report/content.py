@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.config import StudyConfig
-from sweep.report import answer, table
+from sweep.report import answer, costs, table
 from sweep.report.answer import Row
 from sweep.report.evidence import evidence
 from sweep.stats.components import components
@@ -29,6 +29,7 @@ class Variant:
     summary: pd.DataFrame
     tasks: dict[str, TaskEvidence]
     verdict: Decision
+    jobs: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class Section:
 
     variant: Variant
     sentences: list[str]  # the verdict: which depths were kept, and what that says of the rule
+    plain: list[str]  # a line per task: which depth to keep, which cannot be told from it, what each costs
     findings: list[str]  # what it rests on
     warnings: list[str]  # what a reader should know before trusting the table
     comparison: list[Row]
+    costs: list[Row]
     tests: list[Row]
     equivalence: str | None
     kept: list[Row]
@@ -80,9 +83,17 @@ class Content:
 
 
 def gather(
-    name: str, rows: pd.DataFrame, curves: pd.DataFrame, study: StudyConfig, notes: Sequence[str] = ()
+    name: str,
+    rows: pd.DataFrame,
+    curves: pd.DataFrame,
+    study: StudyConfig,
+    notes: Sequence[str] = (),
+    command: str | None = None,
 ) -> Content:
-    """Return what there is to say of these rows, as table.collect() gives them. notes: from before any training."""
+    """Return what there is to say of these rows, as table.collect() gives them.
+
+    notes: from before any training. command: what the sweep was started with.
+    """
     varied = table.variants(rows)
     summary = table.summary(rows, varied)
     variants = list(_variants(rows, summary, varied, study.allow_missing))
@@ -99,7 +110,7 @@ def gather(
         notes=[*notes],
         doubts=table.contradictions(rows),
         missing=table.missing(rows),
-        settings=settings(rows),
+        settings=settings(rows) | ({"command": command} if command else {}),
     )
 
 
@@ -107,7 +118,7 @@ def _variants(rows: pd.DataFrame, whole: pd.DataFrame, varied: list[str], allow_
     def made(label: str, summary: pd.DataFrame, part: pd.DataFrame) -> Variant:
         tasks = evidence(part)
         judged = decide(Evidence(tasks, table.missing(part), allow_missing))
-        return Variant(label, summary, tasks, judged)
+        return Variant(label, summary, tasks, judged, frozenset(part["job"]))
 
     if not varied:
         yield made("", whole, rows)
@@ -128,9 +139,11 @@ def _section(variant: Variant) -> Section:
     return Section(
         variant=variant,
         sentences=answer.sentences(judged),
+        plain=costs.plain_words(judged, variant.summary),
         findings=answer.findings(judged),
         warnings=warnings(variant),
         comparison=comparison(variant),
+        costs=costs.rows(variant.summary),
         tests=answer.test_rows(judged),
         equivalence=equivalence,
         kept=answer.kept_rows(judged, variant.tasks),

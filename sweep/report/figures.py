@@ -40,7 +40,7 @@ def write(folder: Path, variants: Sequence[Variant]) -> dict[str, str]:
 def draw(variant: Variant) -> Figure:
     """Return the figure: a panel per task, three in a row, each row of panels with its scores below it."""
     tasks = [str(task) for task in variant.summary["task"].unique()]
-    scored = any(_curves(each) for each in variant.tasks.values())
+    scored = any(score_curves(each) for each in variant.tasks.values())
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines * (1 + scored)), layout="constrained")
@@ -50,7 +50,7 @@ def draw(variant: Variant) -> Figure:
     if scored:
         _draw_scores(panels[1::2], variant, tasks)
     for axis, task in zip(panels[:: 1 + scored].flat, tasks, strict=False):
-        _draw_task(axis, variant, task)
+        draw_task(axis, variant, task)
     panels[0][0].set_ylabel("test accuracy, %")
     handles = {
         label: handle for axis in panels.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
@@ -63,7 +63,7 @@ def draw(variant: Variant) -> Figure:
     return figure
 
 
-def _draw_task(axis: Axes, variant: Variant, task: str) -> None:
+def draw_task(axis: Axes, variant: Variant, task: str) -> None:
     """Draw one task's curves, its good depths and the level of chance."""
     part = variant.summary[variant.summary["task"] == task]
     pretrained = part["pretrained"].astype(bool)
@@ -101,35 +101,39 @@ def _depth_axis(axis: Axes, depths: Sequence[int], end: int, blocks: str) -> Non
     axis.set_xlabel(f"frozen blocks (of {blocks})")
 
 
-def _curves(task: TaskEvidence) -> dict[str, Floats]:
+def score_curves(task: TaskEvidence) -> dict[str, Floats]:
     """Return the scores that make a curve: of one depth, or of two scaled to 0 and 1, there is nothing to see."""
     return {name: score for name, score in (task.scores or {}).items() if np.isfinite(score).sum() > 2}
 
 
 def _draw_scores(panels: Any, variant: Variant, tasks: Sequence[str]) -> None:
-    """Draw each task's transferability scores over depth, each scaled to 0..1: only where it peaks can be compared.
+    for axis, task in zip(panels.flat, tasks, strict=False):
+        each = variant.tasks.get(task)
+        if each is not None and score_curves(each):
+            axis.set_axis_on()
+            draw_scores(axis, variant, each)
+            _title(axis, f"{task}: scores")
+    panels[0][0].set_ylabel("score, min-max")
+
+
+def draw_scores(axis: Axes, variant: Variant, task: TaskEvidence) -> None:
+    """Draw a task's transferability scores over depth, each scaled to 0..1: only where it peaks can be compared.
 
     Of a score that was also corrected for the number of classes, only that is drawn.
     """
     named = list(dict.fromkeys(name for each in variant.tasks.values() for name in each.scores or {}))
     names = [name for name in named if f"{name}_corrected" not in named]
-    for axis, task in zip(panels.flat, tasks, strict=False):
-        each = variant.tasks.get(task)
-        curves = _curves(each) if each else {}
-        if each is None or not curves:
-            continue
-        axis.set_axis_on()
-        for index, name in enumerate(names):
-            if name in curves:
-                marker = MARKERS[index % len(MARKERS)]
-                axis.plot(each.depths, _scaled(curves[name]), marker=marker, markersize=5, linewidth=1, label=name)
-        _depth_axis(axis, each.depths.tolist(), each.n_blocks or int(each.depths[-1]), str(each.n_blocks))
-        axis.set_ylim(-0.05, 1.05)
-        _title(axis, f"{task}: scores")
-    panels[0][0].set_ylabel("score, min-max")
+    curves = score_curves(task)
+    for index, name in enumerate(names):
+        if name in curves:
+            marker = MARKERS[index % len(MARKERS)]
+            axis.plot(task.depths, scaled(curves[name]), marker=marker, markersize=5, linewidth=1, label=name)
+    _depth_axis(axis, task.depths.tolist(), task.n_blocks or int(task.depths[-1]), str(task.n_blocks))
+    axis.set_ylim(-0.05, 1.05)
 
 
-def _scaled(score: Floats) -> Floats:
+def scaled(score: Floats) -> Floats:
+    """Return the score from 0 to 1; 0.5 where it is the same everywhere."""
     low, high = np.nanmin(score), np.nanmax(score)
-    scaled: Floats = (score - low) / (high - low) if high > low else np.where(np.isfinite(score), 0.5, np.nan)
-    return scaled
+    result: Floats = (score - low) / (high - low) if high > low else np.where(np.isfinite(score), 0.5, np.nan)
+    return result

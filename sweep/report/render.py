@@ -3,13 +3,17 @@
 Whatever enters report.md from a name, a note or an error is plain text there: it opens no table cell, tag or link.
 """
 
+import dataclasses
 import re
+import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
@@ -17,14 +21,16 @@ from tabulate import tabulate
 from sweep import paths
 from sweep.config import StudyConfig
 from sweep.errors import UserError
-from sweep.report import content, figures, table
+from sweep.report import content, figures, page, table
 from sweep.report.answer import Row
 from sweep.report.content import Content
+from sweep.report.outline import outline
 
 # As entities, signs of Markdown and HTML have no effect wherever they stand; a backslash could itself be escaped.
 ENTITIES = str.maketrans(
     {sign: f"&#{ord(sign)};" for sign in "<>|`$"} | dict.fromkeys("\n\r\x0b\x0c\x85\u2028\u2029", " ")
 )
+PICTURES_ALONE = ("curves", "scores")  # parts that report.md, whose pictures are files, leaves to report.html
 LINK = re.compile(r"(?<=\])[(\[:]")  # of [text](target), [text][name] and [name]: target
 ENTITY = re.compile(r"&(?=#?\w+;)")
 
@@ -38,17 +44,43 @@ class Report:
 
 
 def build(root: Path, points: Sequence[table.Entry] | None = None, study: StudyConfig | None = None) -> Report:
-    """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md and figures/ under root.
+    """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md, report.html and figures/.
 
+    root: the sweep's folder.
     points, study: as in table.write_manifest; None = those of the last multirun.
     raises: UserError if there is none.
     """
     if points is None or study is None:
         points, study = table.read_manifest(root)
-    name = root.resolve().name
+    return _write(root, _gather(root, points, table.read(root, points), study))
+
+
+def grow(root: Path, every: float | None) -> None:
+    """Write report.html alone, of a sweep that runs: a verdict as far as points go, no word of those to come.
+
+    every: the seconds until it is written again, at least; None = it has ended before its report could be made.
+    """
+    points, study = table.read_manifest(root)
     reads = table.read(root, points)
-    notes = table.notes(root, points)
-    return _write(root, content.gather(name, table.collect(name, reads), table.curves(reads), study, notes))
+    lacking = {each.point.job for each in reads if not any(member.selected for member in each.members)}
+    done = sum(point.job not in lacking for point in points)
+    said = _gather(root, points, reads, dataclasses.replace(study, allow_missing=True))
+    page.write(root, said, None if every is None else page.Running(done, len(points), time.time(), every))
+
+
+def _gather(root: Path, points: Sequence[table.Entry], reads: Sequence[table.Read], study: StudyConfig) -> Content:
+    name, notes = root.resolve().name, table.notes(root, points)
+    return content.gather(name, table.collect(name, reads), table.curves(reads), study, notes, command(root))
+
+
+def command(root: Path) -> str | None:
+    """Return the command that the folder's last multirun was started with, as multirun.yaml has it; None if unknown."""
+    try:
+        found = yaml.safe_load((root / "multirun.yaml").read_text(encoding="utf-8"))["hydra"]["overrides"]
+        given = [str(each) for each in (*found["task"], *found["hydra"]) if each != "hydra.mode=MULTIRUN"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return shlex.join(["python", "-m", "sweep", "-m", *given])
 
 
 def merge(folders: Sequence[Path], target: Path) -> Report:
@@ -93,6 +125,7 @@ def _write(root: Path, said: Content) -> Report:
     paths.write_json(root / "verdict.json", said.verdict())
     drawn = figures.write(root / "figures", [each.variant for each in said.sections])
     paths.write_text(root / "report.md", markdown(said, drawn))
+    page.write(root, said)
     return Report(terminal(said), said.missing)
 
 
@@ -116,7 +149,8 @@ def markdown(said: Content, drawn: dict[str, str]) -> str:
         cells = [{plain(key): plain(cell) for key, cell in row.items()} for row in rows]
         return Markup(tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True))  # its cells are plain
 
-    return _fill("report.md.j2", said, plain, table=shown, figures=drawn)
+    text = _fill("report.md.j2", said, plain, table=shown, figures=drawn, parts=outline(said), hidden=PICTURES_ALONE)
+    return text.rstrip("\n") + "\n"
 
 
 def plain(value: object) -> str:

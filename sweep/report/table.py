@@ -51,7 +51,7 @@ class Entry:
 
 
 # What a report consists of; all of it can be made again from the records.
-REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md")
+REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md", "report.html")
 
 
 def clear(root: Path) -> None:
@@ -246,7 +246,8 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
     n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
     val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
-    these), epochs_trained, seconds_per_epoch, trainable_params. Cells are in the table's order, depths ascending.
+    these), epochs_trained, seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest),
+    trainable_params. Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
@@ -274,6 +275,8 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
                 "at_edge": int(chosen["lr_edge"].isin(["lower", "upper"]).sum()),
                 "epochs_trained": _mean(chosen["epochs_trained"]),
                 "seconds_per_epoch": _mean(chosen["seconds_per_epoch"]),
+                "train_seconds": _mean(chosen["train_seconds"]),
+                "peak_memory_bytes": float(chosen["peak_memory_bytes"].astype(float).max()),
                 "trainable_params": _mean(chosen["trainable_params"]),
             }
         )

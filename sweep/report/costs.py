@@ -1,0 +1,89 @@
+"""What each depth costs: training time and memory beside accuracy, and which are worth their cost. Pure pandas."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweep.report.answer import Row
+from sweep.stats.types import Decision
+
+
+def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
+    """Return the answer, a line per task: which depth to keep, which cannot be told from it, what each costs."""
+    arm = summary[summary["pretrained"].astype(bool)]
+    cells = {(str(row["task"]), int(row["freeze_depth"])): row for _, row in arm.iterrows()}
+    lines = []
+    for task, kept in judged.kept_depth.items():
+        blocks = cells[task, kept]["n_blocks"]
+        line = f"{task}: keep {kept} of {blocks} blocks frozen ({_cost(cells[task, kept])})."
+        choice = judged.choices.get(task)
+        others = [depth for depth in choice.good if depth != kept] if choice else []
+        if others:
+            named = ", ".join(f"{depth} ({_cost(cells[task, depth])})" for depth in others)
+            line += f" Cannot be told apart from it: {named}."
+        elif choice:
+            line += " No other depth that was tried can be told to be as good."
+        lines.append(line)
+    return lines
+
+
+def _cost(cell: Any) -> str:
+    known = [f"{100 * cell['mean']:.1f} % right", *_if_known(duration(cell["train_seconds"]), "{} to train")]
+    return ", ".join(known)
+
+
+def _if_known(value: str, sentence: str) -> list[str]:
+    return [sentence.format(value)] if value else []
+
+
+def duration(seconds: float) -> str:
+    """Return a time as it is read; "" for none.
+
+    >>> duration(0.0421), duration(9.96), duration(75), duration(5400), duration(float("nan"))
+    ('0.042 s', '10 s', '75 s', '90 min', '')
+    """
+    if not np.isfinite(seconds):
+        return ""
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"
+
+
+def front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[bool]:
+    """Return which are on the Pareto front: nothing is as fast or faster and more accurate, or as accurate and faster.
+
+    >>> front([1.0, 2.0, 3.0, 3.0], [0.5, 0.7, 0.6, 0.7])
+    [True, True, False, False]
+    """
+    pairs = list(zip(seconds, accuracy, strict=True))
+
+    def beaten(time: float, share: float) -> bool:
+        return any(t <= time and a >= share and (t, a) != (time, share) for t, a in pairs)
+
+    return [bool(np.isfinite(pair).all()) and not beaten(*pair) for pair in pairs]
+
+
+def rows(summary: pd.DataFrame) -> list[Row]:
+    """Return a row per cell whose training time is known: accuracy, time, memory, and whether it is on the front."""
+    known = summary[summary["train_seconds"].notna() & summary["mean"].notna()]
+    lines = []
+    for task, part in known.groupby("task", sort=False):
+        best = front(part["train_seconds"].tolist(), part["mean"].tolist())
+        for (_, cell), on_front in zip(part.iterrows(), best, strict=True):
+            memory = cell["peak_memory_bytes"]
+            lines.append(
+                {
+                    "task": str(task),
+                    "weights": "pretrained" if cell["pretrained"] else "random",
+                    "frozen": f"{cell['freeze_depth']}/{cell['n_blocks']}",
+                    "test accuracy, %": f"{100 * cell['mean']:.1f}",
+                    "training time, s": f"{cell['train_seconds']:.3g}",
+                    "peak memory, MiB": f"{memory / 2**20:.0f}" if np.isfinite(memory) else "",
+                    "front": "front" if on_front else "",
+                }
+            )
+    if not any(line["peak memory, MiB"] for line in lines):
+        lines = [{key: cell for key, cell in line.items() if key != "peak memory, MiB"} for line in lines]
+    return lines

@@ -1,0 +1,291 @@
+"""The pictures of report.html: small SVG panels, one per task, drawn by matplotlib.
+
+Their colours are variables of the page's style, so one drawing is right in light, dark and print; every point says its
+value in a tooltip, and every panel in words to whoever cannot see it.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from sweep.report import costs, figures
+from sweep.report.content import Content, Variant
+
+SIZE = (4.0, 2.9)  # inches; 1 inch is 72 units of the SVG
+AXES = (0.13, 0.155, 0.85, 0.815)  # left, bottom, width, height
+WITH_LEGEND = (0.13, 0.155, 0.66, 0.815)
+# Viridis, of which the page's style has a lighter part for dark screens.
+DEPTHS = ("#440154", "#443a83", "#31688e", "#21908d", "#35b779", "#5a9a1f")
+COLOURS = {
+    "#08519c": "var(--pretrained)",
+    "#7f7f7f": "var(--random)",
+    "#e6550d": "var(--good)",
+    "#dddddd": "var(--grid)",
+    "#000000": "var(--ink)",
+    "#ffffff": "var(--paper)",
+    **{colour: f"var(--depth-{number})" for number, colour in enumerate(DEPTHS)},
+}
+MARKERS = "os^Dv<>PXph8"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 8.5,
+    "legend.title_fontsize": 8.5,
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """title: the task; alt: what it shows, in words."""
+
+    title: str
+    alt: str
+    svg: Markup
+
+
+@dataclass
+class Tips:
+    """What points say when they are pointed at."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, axis: Axes, x: float, y: float, text: str) -> None:
+        """Put a wide invisible point there that says this."""
+        axis.add_line(Line2D([x], [y], marker="o", color="none", markersize=14, gid=f"tip-{len(self.texts)}", zorder=9))
+        self.texts.append(text)
+
+
+def of(kind: str, said: Content, variant: Variant) -> list[Panel]:
+    """Return the panels of this kind (accuracy, cost, curves, scores) for every task that has something to show."""
+    found = [_drawn(kind, said, variant, str(task)) for task in variant.summary["task"].unique()]
+    return [panel for panel in found if panel]
+
+
+_kept: dict[tuple[str, ...], Panel | None] = {}  # while a sweep runs, a point changes the panels of one task
+
+
+def _drawn(kind: str, said: Content, variant: Variant, task: str) -> Panel | None:
+    """Return the panel; the one that was drawn before of the same data, where there is one."""
+    part = variant.summary[variant.summary["task"] == task]
+    judged, each = variant.verdict, variant.tasks.get(task)
+    shown: dict[str, Callable[[], object]] = {
+        "accuracy": lambda: (part.to_csv(), judged.choices.get(task), judged.kept_depth.get(task)),
+        "cost": lambda: part.to_csv(),
+        "curves": lambda: chosen_curves(said, variant, task).to_csv(),
+        "scores": lambda: each and (each.depths.tolist(), {name: list(x) for name, x in (each.scores or {}).items()}),
+    }
+    draw: dict[str, Callable[[], Panel | None]] = {
+        "accuracy": lambda: accuracy(variant, task),
+        "cost": lambda: cost(variant, task),
+        "curves": lambda: curves(said, variant, task),
+        "scores": lambda: scores(variant, task),
+    }
+    key = (kind, variant.label, task, repr(shown[kind]()))
+    if key not in _kept:
+        for old in [each for each in _kept if each[:3] == key[:3]]:
+            del _kept[old]
+        _kept[key] = draw[kind]()
+    return _kept[key]
+
+
+def accuracy(variant: Variant, task: str) -> Panel | None:
+    """Return test accuracy against frozen blocks, both arms, with the good depths."""
+    part = variant.summary[(variant.summary["task"] == task) & variant.summary["mean"].notna()]
+    if part.empty:
+        return None
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"accuracy {variant.label} {task}"}):
+        figure, axis = _panel(AXES)
+        figures.draw_task(axis, variant, task)
+        axis.set_title("")
+        axis.set_ylabel("test accuracy, %")
+        tips, words = Tips(), []
+        for _, cell in part.iterrows():
+            said = f"{_arm(cell)}, {cell['freeze_depth']} frozen: {_share(cell)}"
+            tips.add(axis, cell["freeze_depth"], 100 * cell["mean"], said)
+            words.append(said)
+        case = str(part["case"].iloc[0]).replace("_", ", ")
+        return Panel(f"{task} ({case})", f"Test accuracy in % of {task}. {'; '.join(words)}.", _svg(figure, tips))
+
+
+def cost(variant: Variant, task: str) -> Panel | None:
+    """Return test accuracy against training time, with the Pareto front, and memory in the tooltips."""
+    part = variant.summary[(variant.summary["task"] == task) & variant.summary["mean"].notna()]
+    part = part[part["train_seconds"].gt(0)]
+    if part.empty:
+        return None
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"cost {variant.label} {task}"}):
+        figure, axis = _panel(AXES)
+        tips, words = Tips(), []
+        best = costs.front(part["train_seconds"].tolist(), part["mean"].tolist())
+        line = part[best].sort_values("train_seconds")
+        axis.plot(
+            line["train_seconds"], 100 * line["mean"], color="#e6550d", linewidth=1.2, drawstyle="steps-post", zorder=1
+        )
+        for is_pretrained, _, style in figures.ARMS:
+            arm = part[part["pretrained"].astype(bool) == is_pretrained]
+            plain = {**style, "linestyle": "none", "markersize": 7}
+            half = 100 * np.nan_to_num((arm["high"] - arm["mean"]).to_numpy(float))
+            axis.errorbar(arm["train_seconds"], 100 * arm["mean"], yerr=half, elinewidth=0.7, **plain)
+        for (_, cell), on_front in zip(part.iterrows(), best, strict=True):
+            place = (cell["train_seconds"], 100 * cell["mean"])
+            axis.annotate(str(cell["freeze_depth"]), place, (6, 5), textcoords="offset points", color="#000000")
+            words.append(f"{_arm(cell)}, {cell['freeze_depth']} frozen: {_share(cell)} after {_spent(cell)}")
+            words[-1] += " (front)" if on_front else ""
+            tips.add(axis, *place, words[-1])
+        _scale_time(axis, part["train_seconds"])
+        axis.set_ylim(0, 102)
+        axis.set_xlabel("training time of one model, s")
+        axis.set_ylabel("test accuracy, %")
+        _grid(axis)
+        return Panel(task, f"Test accuracy against training time, {task}. {'; '.join(words)}.", _svg(figure, tips))
+
+
+def _scale_time(axis: Axes, seconds: pd.Series) -> None:
+    """Make the axis of time logarithmic where times differ much."""
+    low, high = seconds.min(), seconds.max()
+    if high > 8 * low:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlim(low / 1.4, high * 1.5)
+    else:
+        axis.set_xlim(0, 1.12 * high)
+
+
+def curves(said: Content, variant: Variant, task: str) -> Panel | None:
+    """Return validation accuracy (else training loss) of the chosen models after every epoch, mean over seeds."""
+    whole = chosen_curves(said, variant, task)
+    if whole.empty:
+        return None
+    measured = "val_accuracy" if whole.get("val_accuracy", pd.Series(dtype=float)).notna().any() else "train_loss"
+    factor, name = (100, "validation accuracy, %") if measured == "val_accuracy" else (1, "training loss")
+    means = whole.groupby(["pretrained", "freeze_depth", "epoch"])[measured].mean().dropna() * factor
+    if means.empty:
+        return None
+    depths = sorted(whole["freeze_depth"].unique().tolist())
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"curves {variant.label} {task}"}):
+        figure, axis = _panel(WITH_LEGEND)
+        tips, words = Tips(), []
+        for (is_pretrained, depth), line in means.groupby(["pretrained", "freeze_depth"]):
+            epochs, values = 1 + line.index.get_level_values("epoch").to_numpy(int), line.to_numpy(float)
+            axis.plot(
+                epochs, values, **_depth_style(depths.index(depth), len(depths), bool(is_pretrained), len(epochs))
+            )
+            arm = "pretrained" if is_pretrained else "random"
+            words.append(f"{arm}, {depth} frozen: {values[-1]:.3g} after {epochs[-1]} epochs")
+            tips.add(axis, epochs[-1], values[-1], words[-1])
+        if factor == 100:
+            axis.set_ylim(0, 102)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.set_xlim(0.5, 0.5 + means.index.get_level_values("epoch").max() + 1)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(name)
+        _grid(axis)
+        styles = [_depth_style(number, len(depths), True, 1) for number in range(len(depths))]
+        handles = [axis.plot([], [], **style, label=str(depth))[0] for style, depth in zip(styles, depths, strict=True)]
+        axis.legend(handles=handles, title="frozen", loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False)
+        return Panel(task, f"{name.capitalize()} by epoch, {task}. {'; '.join(words)}.", _svg(figure, tips))
+
+
+def chosen_curves(said: Content, variant: Variant, task: str) -> pd.DataFrame:
+    """Return the epochs of the chosen members of one task and variant."""
+    rows = said.rows.loc[said.rows["selected"] & said.rows["job"].isin(variant.jobs), ["job", "seed", "lr"]]
+    of_task = said.curves[said.curves["task"].astype(str) == task]
+    kinds = {"job": str, "seed": float, "lr": float}  # a table without rows has no types of its own
+    return of_task.astype(kinds).merge(rows.astype(kinds), on=list(kinds))
+
+
+def _depth_style(number: int, count: int, pretrained: bool, epochs: int) -> dict[str, Any]:
+    colour = DEPTHS[round(number * (len(DEPTHS) - 1) / max(1, count - 1))]
+    return {
+        "color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.4,
+        "linestyle": "-" if pretrained else "--", "mfc": colour if pretrained else "#ffffff",
+        "markevery": max(1, epochs // 6),
+    }  # fmt: skip
+
+
+def scores(variant: Variant, task: str) -> Panel | None:
+    """Return the transferability scores of every depth, each scaled to 0..1."""
+    each = variant.tasks.get(task)
+    drawn = figures.score_curves(each) if each else {}
+    if each is None or not drawn:
+        return None
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"scores {variant.label} {task}"}):
+        figure, axis = _panel(WITH_LEGEND)
+        tips, words = Tips(), []
+        figures.draw_scores(axis, variant, each)
+        axis.set_prop_cycle(None)
+        for number, line in enumerate(axis.get_lines()):
+            style = _depth_style(number, len(axis.get_lines()), True, 1)
+            line.set(color=style["color"], marker=style["marker"])
+            name, values = str(line.get_label()), np.asarray(line.get_ydata(), float)
+            best = int(each.depths[np.nanargmax(values)])
+            words.append(f"{name} is highest at {best} frozen")
+        for name in [str(line.get_label()) for line in axis.get_lines()]:
+            for depth, value, shown in zip(each.depths, drawn[name], figures.scaled(drawn[name]), strict=True):
+                if np.isfinite(shown):
+                    tips.add(axis, depth, shown, f"{name}, {depth} frozen: {value:.4g}")
+        axis.set_ylabel("score, min-max")
+        _grid(axis)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, handlelength=1.2)
+        alt = f"Transferability scores of {task}, each from 0 to 1. {'; '.join(words)}."
+        return Panel(task, alt, _svg(figure, tips))
+
+
+def _panel(place: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE)
+    return figure, figure.add_axes(place)
+
+
+def _grid(axis: Axes) -> None:
+    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _arm(cell: pd.Series) -> str:
+    return "pretrained" if cell["pretrained"] else "random"
+
+
+def _share(cell: pd.Series) -> str:
+    half = 100 * (cell["high"] - cell["mean"])
+    return f"{100 * cell['mean']:.1f} %" + (f" ± {half:.1f}" if np.isfinite(half) else "")
+
+
+def _spent(cell: pd.Series) -> str:
+    memory = cell["peak_memory_bytes"]
+    return costs.duration(cell["train_seconds"]) + (f", {memory / 2**20:.0f} MiB" if np.isfinite(memory) else "")
+
+
+def _svg(figure: Figure, tips: Tips) -> Markup:
+    """Return the figure as an element of a page: the page's colours, tooltips, and no identifier that another has."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="tip-(\d+)">', lambda found: _tip(tips.texts[int(found[1])]), text)
+    text = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", text)
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box, "matplotlib gives every figure one"
+    text = re.sub(r"<svg\b[^>]*>", f'<svg {box[0]} aria-hidden="true" focusable="false">', text, count=1)
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: COLOURS.get(found[0], found[0]), text)
+    return Markup(re.sub(r"\s*\n\s*", " ", text))  # matplotlib has escaped what is text in it
+
+
+def _tip(text: str) -> str:
+    return f'<g class="tip"><title>{escape(text)}</title>'

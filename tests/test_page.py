@@ -1,0 +1,283 @@
+"""report.html: what is in it, what cannot get into it, and when it is written."""
+
+import dataclasses
+import html.parser
+import itertools
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from test_report import edit, with_facts, write_sweep
+
+from sweep.config import Reference, StudyConfig
+from sweep.report import costs, live, page, record, render, table
+from sweep.report.__main__ import main
+from sweep.report.record import Record
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+SVG_EMPTY = {"path", "use", "circle", "rect"}  # written <path/>
+EVIL = "<img src=x onerror=alert(1)>&\"' </script><script>alert(2)</script> {{ 7 * 7 }}"
+
+
+class Page(html.parser.HTMLParser):
+    """What a reader of the page finds: tags with their attributes, headings, text; fails where tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.headings: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append((tag, ""))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and re.fullmatch("h[1-6]", self.open[-1]):
+            self.headings[-1] = (self.open[-1], self.headings[-1][1] + data)
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def enrich(member: Record) -> None:
+    """Add what a sweep of today records: times, memory, scores and curves of several epochs."""
+    depth = member.facts.freeze_depth
+    member.train_seconds, member.peak_memory_bytes = 4.0 - 0.9 * depth, 2**20 * (900 - 100 * depth)
+    member.curves = {"train_loss": [2.0, 1.0, 0.5], "val_accuracy": [0.1, 0.4, 0.5], "epoch_seconds": [0.5] * 3}
+    if member.facts.pretrained:
+        member.scores = {"knn": 0.5 + 0.01 * depth, "logme": -abs(depth - 2) / 2}
+
+
+def built(root: Path) -> Page:
+    return Page((root / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def rich(tmp_path: Path) -> Path:
+    """Return a finished sweep that has something to say in every part."""
+    points = write_sweep(tmp_path)
+    edit(tmp_path, points, enrich)
+    return tmp_path
+
+
+def test_parts_come_in_order_with_headings_and_alternatives(rich: Path) -> None:
+    render.build(rich)
+    found = built(rich)
+    assert [text for tag, text in found.headings if tag == "h2"] == [
+        "The answer",
+        "Accuracy by frozen blocks",
+        "Accuracy against training time",
+        "Comparison",
+        "What the verdict rests on",
+        "Learning curves",
+        "Transferability scores by depth",
+        "Missing",
+        "Setting",
+    ]
+    levels = [int(tag[1]) for tag, _ in found.headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert found.all("html")[0]["lang"] == "en"
+    assert {attributes.get("scope") for attributes in found.all("th")} == {"col", "row"}
+    pictures = [attributes for tag, attributes in found.tags if attributes.get("role") == "img"]
+    assert len(pictures) == 3 * 4
+    assert all(len(attributes["aria-label"] or "") > 40 for attributes in pictures)
+    targets = {attributes["id"] for _, attributes in found.tags if "id" in attributes}
+    links = [attributes["href"] or "" for attributes in found.all("a")]
+    assert {link[1:] for link in links if link.startswith("#")} <= targets
+    identifiers = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_answer_is_in_plain_words(rich: Path) -> None:
+    render.build(rich)
+    text = " ".join(built(rich).text.split())
+    assert "digits: keep 4 of 5 blocks frozen (90.1 % right, 0.4 s to train). No other depth" in text
+    assert "Ended: every point has its result." in text
+    points = table.read_manifest(rich)[0]
+    edit(rich, points, lambda member: setattr(member, "test_accuracy", 0.8 + 0.01 * member.seed))
+    render.build(rich)
+    text = " ".join(built(rich).text.split())
+    assert "Cannot be told apart from it: 0 (80.5 % right, 4 s to train), 2 (80.5 % right, 2.2 s to train)." in text
+
+
+def test_the_page_needs_nothing_else_and_runs_its_own_script_alone(rich: Path) -> None:
+    render.build(rich)
+    text = (rich / "report.html").read_text(encoding="utf-8")
+    found = built(rich)
+    assert not re.search(r"""(src|href|url\()\s*=?\s*["']?(https?:|//|file:)""", text)
+    assert [attributes for tag, attributes in found.tags if "src" in attributes] == []
+    assert {attributes["href"] for attributes in found.all("link")} == {"data:,"}
+    policy = next(each["content"] for each in found.all("meta") if each.get("http-equiv") == "Content-Security-Policy")
+    assert (policy or "").startswith("default-src 'none'")
+    assert "script-src 'sha256-" in (policy or "")
+    assert len(found.all("script")) == 1
+    assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
+
+
+def test_names_of_users_cannot_become_elements(rich: Path) -> None:
+    points = table.read_manifest(rich)[0]
+    renamed = with_facts(points, lambda each: {"task": EVIL if each.task == "digits" else each.task, "source": EVIL})
+    varied = [dataclasses.replace(point, varied={"key": f"{EVIL}{point.facts.pretrained}"}) for point in renamed]
+    record.write_failure(record.job_folder(rich, points[0].job), EVIL, "")
+    for seed in (0, 1):
+        (record.job_folder(rich, points[0].job) / f"seed-{seed}.json").unlink()
+    study = StudyConfig(note=EVIL, reference=[Reference(EVIL, [0.1], [1.0])], allow_missing=True)
+    (rich / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": [EVIL], "hydra": []}}}))
+    for given in (renamed, varied):
+        render.build(rich, given, study)
+        found = built(rich)
+        assert found.all("img") == []
+        assert len(found.all("script")) == 1
+        assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
+        assert EVIL in found.text, "it is shown as it is"
+        assert "49" not in re.findall(r"</script><script>alert\(2\)</script> (\S+)", found.text)
+
+
+def test_the_command_is_the_one_that_was_given_and_never_run(rich: Path) -> None:
+    render.build(rich)
+    assert "python -m sweep -m" not in (rich / "report.html").read_text()
+    overrides = {
+        "task": ["data.root=my photos", "freeze_depth=0,2"],
+        "hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=local"],
+    }
+    (rich / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": overrides}}))
+    render.build(rich)
+    command = "python -m sweep -m 'data.root=my photos' freeze_depth=0,2 hydra/launcher=local"
+    assert command in built(rich).text
+    assert "data.root=my photos" in (rich / "report.md").read_text()
+    for broken in ("!!python/object/apply:os.system ['touch hit']", "- a", "", "hydra: {overrides: 3}"):
+        (rich / "multirun.yaml").write_text(broken)
+        assert render.command(rich) is None
+    assert not Path("hit").exists()
+
+
+def test_a_page_reloads_while_the_sweep_runs_and_no_longer(rich: Path) -> None:
+    points = table.read_manifest(rich)[0]
+    for point in points[4:]:
+        shutil.rmtree(record.job_folder(rich, point.job))
+    record.write_failure(record.job_folder(rich, points[5].job), "memory is short", "")
+    render.grow(rich, 3)
+    running = built(rich)
+    assert float(running.all("html")[0]["data-written"] or 0) == pytest.approx(time.time(), abs=60)
+    assert [each for each in running.all("meta") if each.get("http-equiv") == "refresh"], "also without a script"
+    assert "4 of 18 points are finished" in " ".join(running.text.split())
+    assert running.all("progress")[0]["value"] == "4"
+    assert "memory is short" in running.text
+    assert "digits: keep 4 of 5" in running.text, "what can be said so far"
+    assert f"{points[6].job} seed" not in running.text, "what is to come is counted, not listed"
+    assert not (rich / "report.md").exists()
+    render.build(rich)
+    ended = built(rich)
+    assert "data-written" not in ended.all("html")[0]
+    assert not [each for each in ended.all("meta") if each.get("http-equiv") == "refresh"]
+    assert "Ended, with results missing" in " ".join(ended.text.split())
+    assert f"{points[6].job} seed 0, 1: missing" in ended.text
+
+
+def test_a_page_is_written_after_points_but_takes_little_time(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[float] = []
+
+    def grow(root: Path, every: float) -> None:
+        time.sleep(0.4)
+        (root / page.NAME).write_text("x")
+        written.append(every)
+
+    monkeypatch.setattr(render, "grow", grow)
+    growing = live.Growing(rich)
+    growing.refresh(force=True)
+    for _ in range(20):
+        growing.refresh()
+    assert len(written) == 1
+    assert growing.pause >= 10, "25 times as long as it took, at least"
+    before = time.time() - growing.pause - 1
+    os.utime(rich / page.NAME, (before, before))
+    growing.refresh()
+    growing.refresh()
+    assert len(written) == 2
+    live.Growing(rich).refresh()
+    assert len(written) == 2, "another process heeds it"
+
+
+def test_a_page_that_cannot_be_written_stops_no_sweep(
+    rich: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (rich / page.NAME).mkdir()
+    growing = live.Growing(rich)
+    growing.refresh(force=True)
+    growing.refresh(force=True)
+    assert capsys.readouterr().err.count("is not kept up") == 1
+
+
+def test_a_sweep_that_is_cut_short_says_that_it_ended(rich: Path) -> None:
+    def cut_short() -> None:
+        with live.Growing(rich).kept_up():
+            assert "data-written" in built(rich).all("html")[0]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+    assert "data-written" not in built(rich).all("html")[0]
+
+
+def test_old_folders_have_a_page_too(tmp_path: Path) -> None:
+    write_sweep(tmp_path)  # no times, memory, scores, bits, command
+    main([str(tmp_path)])
+    titles = [text for tag, text in built(tmp_path).headings if tag == "h2"]
+    assert "Comparison" in titles
+    assert "Accuracy against training time" not in titles
+    main([str(tmp_path), "--to", str(tmp_path / "merged")])
+    assert "Comparison" in built(tmp_path / "merged").text
+
+
+def test_nothing_trained_yet_has_a_page(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    shutil.rmtree(tmp_path / "jobs")
+    render.grow(tmp_path, 3)
+    assert f"0 of {len(points)} points" in " ".join(built(tmp_path).text.split())
+
+
+def test_a_thousand_records_make_a_small_page(rich: Path) -> None:
+    points = [dataclasses.replace(point, seeds=list(range(28))) for point in table.read_manifest(rich)[0]]
+    for point in points:
+        folder = record.job_folder(rich, point.job)
+        members = record.read_members(folder, 0) or []
+        for seed in point.seeds:
+            record.write_members(folder, seed, [dataclasses.replace(each, seed=seed) for each in members])
+    table.write_manifest(rich, points, StudyConfig())
+    assert sum(len(each.members) for each in table.read(rich, points)) == 1008
+    render.grow(rich, 3)
+    assert 100_000 < (rich / "report.html").stat().st_size < 5_000_000
+
+
+def test_the_pareto_front_is_what_nothing_beats() -> None:
+    rng = np.random.default_rng(0)
+    seconds, accuracy = rng.integers(1, 6, 40) / 1.0, rng.integers(1, 6, 40) / 10
+    found = costs.front(seconds.tolist(), accuracy.tolist())
+    for index, on_front in enumerate(found):
+        better = (seconds <= seconds[index]) & (accuracy >= accuracy[index])
+        strictly = (seconds < seconds[index]) | (accuracy > accuracy[index])
+        assert on_front == (not (better & strictly).any())
+    assert costs.front([float("nan"), 1.0], [0.5, float("nan")]) == [False, False]
