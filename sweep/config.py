@@ -137,11 +137,11 @@ class DataConfig:
     path_column: str | None = None  # csv only; null = by usual names, as the next three
     split_column: str | None = None  # csv only: train, val or test of each image; none = there is no such column
     group_column: str | None = None  # csv only: images of one group are never parted; none = there are no groups
-    image_column: str | None = None  # parquet only; null = image or img
+    image_column: str | None = None  # parquet and arrow only; null = image or img
     label_column: str | None = None  # null = by usual names
     layout: Layout = Layout.auto  # image_folder only: what its folders are: classes, or splits with classes in them
     # of data with a validation split and no test split, where the test images are from: val, or train (held out);
-    # auto = train for image_folder and csv, val for parquet
+    # auto = train for image_folder and csv, val for the others
     test: OwnTest = OwnTest.auto
     exclude: str | None = None  # image_folder and csv only: images to leave out, by name or path, such as "*_mask.*"
     # image_folder and csv only: [low, high], the values that are black and white in images of more than 8 bits or of

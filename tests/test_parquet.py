@@ -13,6 +13,7 @@ from sweep.config import DataConfig, OwnTest
 from sweep.data import decode, parquet, registry
 from sweep.data import task as data
 from sweep.data.folder import list_images
+from sweep.data.rows import list_rows
 from sweep.errors import UserError
 
 
@@ -123,7 +124,7 @@ def test_string_labels_and_numbers_without_names_are_sorted(
     assert data.classes(config(path)) == ("bear", "wolf")
     path = write(tmp_path / "b.parquet", images, [(12, 7)[label] for label in labels], columns=("img", "fine_label"))
     assert data.classes(config(path)) == ("7", "12")
-    assert parquet.list_rows(str(path), None, None).labels["train"][0] == 1
+    assert list_rows(parquet.FORMAT, str(path), None, None).labels["train"][0] == 1
 
 
 def test_fingerprint_follows_the_files_not_their_place(

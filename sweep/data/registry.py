@@ -7,6 +7,7 @@ from typing import Any
 
 from sweep.config import FILES, DataConfig
 from sweep.data import glyphs, patterns
+from sweep.data.arrow import Arrow
 from sweep.data.folder import ImageFolder
 from sweep.data.glyphs import Characters
 from sweep.data.handwriting import Handwriting
@@ -54,6 +55,7 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "parquet": Parquet,
     "image_folder": ImageFolder,
     "csv": Listed,
+    "arrow": Arrow,
 }
 
 

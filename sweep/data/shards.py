@@ -1,0 +1,29 @@
+"""Files that a data set is cut into: which split each belongs to, by its name."""
+
+import re
+from pathlib import Path
+
+from sweep.config import OwnTest
+from sweep.data import layout
+from sweep.errors import UserError
+
+
+def by_name(root: str, found: list[Path], own_test: OwnTest, layout_of: str) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return {split: its files}, and sentences on what is not plain; files that name no split are all training images.
+
+    layout_of: what there may be, for errors.
+    """
+    named: dict[str, list[Path]] = {}
+    for file in found:
+        said = layout.split_name(file.stem)
+        named.setdefault(said[0] if said else "", []).append(file)
+    if list(named) == [""]:
+        return {"train": found}, []
+    if "" in named or "train" not in named:
+        odd = named.get("", found)[0]
+        raise UserError(f"data.root={root}: {odd.name} belongs to no training split; use {layout_of}")
+    splits, notes = layout.choose_test(root, named, own_test, OwnTest.val)
+    if any(re.match(r"(train|test|validation)(?![A-Za-z])", file.name) is None for file in found):
+        files = [f"{group[0].name}{' ...' * (len(group) > 1)} is the {split} split" for split, group in named.items()]
+        notes.insert(0, ", ".join(files))
+    return splits, notes
