@@ -15,7 +15,7 @@ import yaml
 from test_report import edit, with_facts, write_sweep
 
 from sweep.config import Reference, StudyConfig
-from sweep.report import costs, live, page, record, render, table
+from sweep.report import content, costs, figures, live, page, record, render, table
 from sweep.report.__main__ import main
 from sweep.report.record import Record
 
@@ -281,3 +281,48 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
         strictly = (seconds < seconds[index]) | (accuracy > accuracy[index])
         assert on_front == (not (better & strictly).any())
     assert costs.front([float("nan"), 1.0], [0.5, float("nan")]) == [False, False]
+
+
+def test_tables_for_papers_and_figures_that_scale(rich: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "50%_of $x$ \\input{a} & | #1\n\\\\ <b>"
+    points = table.read_manifest(rich)[0]
+    points = with_facts(points, lambda each: {"task": evil if each.task == "digits" else each.task})
+    table.write_manifest(rich, points, StudyConfig())
+    main([str(rich), "--figures", "svg,pdf"])
+    lines = (rich / "table.tex").read_text().splitlines()
+    assert (lines[0], lines[1], lines[-1]) == ("\\begin{tabular}{llrrrrrr}", "\\toprule", "\\end{tabular}")
+    assert len(lines) == 6 + 9
+    body = [line for line in lines[4:-2] if line.startswith(" 50")]
+    assert len(body) == 3
+    plain = re.sub(r"\\[&%$#_{}]", "", body[0].replace("$\\pm$", ""))
+    assert plain.count("&") == 7
+    assert "\\input" not in plain
+    assert not set("%$#_") & set(plain)
+    shown = (rich / "table.md").read_text().splitlines()
+    assert len({line.count("|") for line in shown}) == 1
+    assert "<b>" not in "".join(shown)
+    before = {path.name: path.read_bytes() for path in (rich / "figures").iterdir()}
+    assert sorted(before) == [f"accuracy_by_depth.{kind}" for kind in ("pdf", "png", "svg")]
+    assert before["accuracy_by_depth.pdf"].startswith(b"%PDF")
+    main([str(rich), "--figures", "svg,pdf"])
+    assert {path.name: path.read_bytes() for path in (rich / "figures").iterdir()} == before
+    main([str(rich)])
+    assert [path.name for path in (rich / "figures").iterdir()] == ["accuracy_by_depth.png"]
+    with pytest.raises(SystemExit) as stopped:
+        main([str(rich), "--figures", "gif"])
+    assert stopped.value.code == 2
+    assert "--figures gif: 'gif' is none of png, svg, pdf" in capsys.readouterr().err
+
+
+def test_many_tasks_are_small_multiples(rich: Path) -> None:
+    points = [
+        dataclasses.replace(each, job=f"{each.job}-{number}")
+        for number in range(4)
+        for point in table.read_manifest(rich)[0]
+        if point.facts.pretrained
+        for each in with_facts([point], lambda facts: {"task": f"{facts.task}-{number}"})  # noqa: B023
+    ]
+    said = content.gather("x", table.collect("x", table.read(rich, points)), table.curves([]), StudyConfig())
+    width, height = figures.draw(said.sections[0].variant).get_size_inches()
+    assert width < 14
+    assert height < 3 * 2.5 + 1, "three rows of five"

@@ -20,19 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path, nargs="+", help="outputs/<name>, or the folder of a report")
     parser.add_argument("--to", type=Path, help="write one report of all folders here, from records or table.parquet")
+    parser.add_argument("--figures", default="png", help="formats of the figures beside png: svg, pdf or svg,pdf")
     given = parser.parse_args(arguments)
     with interrupt.command():
-        from sweep.report import render  # noqa: PLC0415  the imports take a second, in which Ctrl-C may come
+        from sweep.report import figures, render  # noqa: PLC0415  the imports take a second, in which Ctrl-C may come
 
         if given.to is None and len(given.folder) > 1:
             raise UserError("several folders make one report: say where with --to FOLDER")
         target = given.to or given.folder[0]
+        formats = [each.strip() for each in given.figures.split(",")]
+        if unknown := [each for each in formats if each not in figures.FORMATS]:
+            raise UserError(f"--figures {given.figures}: {unknown[0]!r} is none of {', '.join(figures.FORMATS)}")
         try:
-            report = render.merge(given.folder, target) if given.to else render.build(target)
+            made = render.merge(given.folder, target, formats) if given.to else render.build(target, formats=formats)
         except OSError as error:
             raise UserError(f"{target}: cannot be read or written there ({error.strerror or error})") from error
-        print(report.text)
-        if report.missing:
+        print(made.text)
+        if made.missing:
             sys.exit(1)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from sweep.report.content import Variant
 from sweep.stats.types import Floats, TaskEvidence
 
 NAME = "accuracy_by_depth"
+MANY = 9  # tasks; of more, panels are smaller
 MARKERS = "v^<>dPXph8"
 # Told apart by line, marker and fill, so that colour is not needed.
 ARMS: Sequence[tuple[bool, str, Mapping[str, Any]]] = (
@@ -22,28 +24,53 @@ ARMS: Sequence[tuple[bool, str, Mapping[str, Any]]] = (
 )
 
 
-def write(folder: Path, variants: Sequence[Variant]) -> dict[str, str]:
-    """Write one figure per variant and remove those of an earlier sweep; return the files' names by label."""
-    names = {}
+FORMATS: Mapping[str, dict[str, Any]] = {  # and what keeps the date out of the files
+    "png": {"dpi": 150, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+
+
+def write(folder: Path, variants: Sequence[Variant], formats: Sequence[str] = ("png",)) -> dict[str, str]:
+    """Write one figure per variant and remove those of an earlier sweep; return the PNG files' names by label.
+
+    formats: of FORMATS; png is among them always, since report.md shows it.
+    """
+    names, written = {}, set()
     for variant in variants:
         plain = "".join(char if char.isalnum() or char in "=._-" else "_" for char in variant.label)
-        names[variant.label] = NAME + (f"-{plain}" if plain else "") + ".png"
-        buffer = io.BytesIO()
-        draw(variant).savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-        paths.write_bytes(folder / names[variant.label], buffer.getvalue())
-    for old in folder.glob(f"{NAME}*.png"):
-        if old.name not in names.values():
+        name = NAME + (f"-{plain}" if plain else "")
+        names[variant.label] = f"{name}.png"
+        with mpl.rc_context({"svg.hashsalt": name}):
+            figure = draw(variant)
+            for kind in dict.fromkeys(("png", *formats)):
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=kind, **FORMATS[kind])
+                paths.write_bytes(folder / f"{name}.{kind}", buffer.getvalue())
+                written.add(f"{name}.{kind}")
+    for old in drawn(folder):
+        if old.name not in written:
             old.unlink()
     return names
 
 
+def drawn(folder: Path) -> list[Path]:
+    """Return the files of figures that a report has left there."""
+    return [path for kind in FORMATS for path in folder.glob(f"{NAME}*.{kind}")]
+
+
 def draw(variant: Variant) -> Figure:
-    """Return the figure: a panel per task, three in a row, each row of panels with its scores below it."""
+    """Return the figure: a panel per task, three in a row, each row of panels with its scores below it.
+
+    Many tasks are small multiples: five smaller panels in a row, so that a page holds them and they can be read.
+    """
     tasks = [str(task) for task in variant.summary["task"].unique()]
     scored = any(score_curves(each) for each in variant.tasks.values())
-    columns = min(3, len(tasks))
+    many = len(tasks) > MANY
+    columns = 5 if many else min(3, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(1.2 + 3.3 * columns, 0.8 + 3.1 * lines * (1 + scored)), layout="constrained")
+    width, height = (2.4, 2.3) if many else (3.3, 3.1)  # inches of a panel
+    figure = Figure(figsize=(1.2 + width * columns, 0.8 + height * lines * (1 + scored)), layout="constrained")
     panels = figure.subplots(lines * (1 + scored), columns, squeeze=False, sharey="row")
     for axis in panels.flat:
         axis.set_axis_off()
@@ -51,7 +78,8 @@ def draw(variant: Variant) -> Figure:
         _draw_scores(panels[1::2], variant, tasks)
     for axis, task in zip(panels[:: 1 + scored].flat, tasks, strict=False):
         draw_task(axis, variant, task)
-    panels[0][0].set_ylabel("test accuracy, %")
+    for axis in panels[:: 1 + scored, 0]:
+        axis.set_ylabel("test accuracy, %")
     handles = {
         label: handle for axis in panels.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
@@ -113,7 +141,8 @@ def _draw_scores(panels: Any, variant: Variant, tasks: Sequence[str]) -> None:
             axis.set_axis_on()
             draw_scores(axis, variant, each)
             _title(axis, f"{task}: scores")
-    panels[0][0].set_ylabel("score, min-max")
+    for axis in panels[:, 0]:
+        axis.set_ylabel("score, min-max")
 
 
 def draw_scores(axis: Axes, variant: Variant, task: TaskEvidence) -> None:

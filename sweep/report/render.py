@@ -43,16 +43,22 @@ class Report:
     missing: list[str]
 
 
-def build(root: Path, points: Sequence[table.Entry] | None = None, study: StudyConfig | None = None) -> Report:
-    """Write table.csv, table.parquet, curves.csv, summary.csv, verdict.json, report.md, report.html and figures/.
+def build(
+    root: Path,
+    points: Sequence[table.Entry] | None = None,
+    study: StudyConfig | None = None,
+    formats: Sequence[str] = (),
+) -> Report:
+    """Write all that a report consists of: table.REPORT, and figures/.
 
     root: the sweep's folder.
     points, study: as in table.write_manifest; None = those of the last multirun.
+    formats: of the figures, beside png: svg, pdf.
     raises: UserError if there is none.
     """
     if points is None or study is None:
         points, study = table.read_manifest(root)
-    return _write(root, _gather(root, points, table.read(root, points), study))
+    return _write(root, _gather(root, points, table.read(root, points), study), formats)
 
 
 def grow(root: Path, every: float | None) -> None:
@@ -83,7 +89,7 @@ def command(root: Path) -> str | None:
     return shlex.join(["python", "-m", "sweep", "-m", *given])
 
 
-def merge(folders: Sequence[Path], target: Path) -> Report:
+def merge(folders: Sequence[Path], target: Path, formats: Sequence[str] = ()) -> Report:
     """Write the report of several folders as one under target; each has records of a multirun, or its table.parquet.
 
     Of a result that two of them have, the later folder's counts. So a study grows piece by piece, and its report can be
@@ -104,7 +110,7 @@ def merge(folders: Sequence[Path], target: Path) -> Report:
                 f"{folder}: neither sweep.json nor table.parquet there; give the folder of a sweep or a report"
             )
     rows = table.merged(tables).assign(name=name)
-    return _write(target, content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)]))
+    return _write(target, content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)]), formats)
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -114,7 +120,7 @@ def _read(file: Path) -> pd.DataFrame:
         raise UserError(f"{file}: not a table that can be read ({error})") from error
 
 
-def _write(root: Path, said: Content) -> Report:
+def _write(root: Path, said: Content, formats: Sequence[str]) -> Report:
     """Write all that a report consists of; what has no row is left out."""
     bits = ["val_correct", "test_correct"]  # for programs
     paths.write_text(root / "table.csv", _csv(said.rows.drop(columns=bits)))
@@ -123,7 +129,9 @@ def _write(root: Path, said: Content) -> Report:
     if len(said.curves):
         paths.write_text(root / "curves.csv", _csv(said.curves))
     paths.write_json(root / "verdict.json", said.verdict())
-    drawn = figures.write(root / "figures", [each.variant for each in said.sections])
+    drawn = figures.write(root / "figures", [each.variant for each in said.sections], formats)
+    paths.write_text(root / "table.md", f"{_cells(comparisons(said))}\n")
+    paths.write_text(root / "table.tex", latex(comparisons(said)))
     paths.write_text(root / "report.md", markdown(said, drawn))
     page.write(root, said)
     return Report(terminal(said), said.missing)
@@ -145,12 +153,42 @@ def terminal(said: Content) -> str:
 def markdown(said: Content, drawn: dict[str, str]) -> str:
     """Return report.md; drawn: the files of the figures by variant."""
 
-    def shown(rows: Sequence[Row]) -> Markup:
-        cells = [{plain(key): plain(cell) for key, cell in row.items()} for row in rows]
-        return Markup(tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True))  # its cells are plain
-
-    text = _fill("report.md.j2", said, plain, table=shown, figures=drawn, parts=outline(said), hidden=PICTURES_ALONE)
+    text = _fill("report.md.j2", said, plain, table=_cells, figures=drawn, parts=outline(said), hidden=PICTURES_ALONE)
     return text.rstrip("\n") + "\n"
+
+
+def _cells(rows: Sequence[Row]) -> Markup:
+    cells = [{plain(key): plain(cell) for key, cell in row.items()} for row in rows]
+    return Markup(tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True))  # its cells are plain
+
+
+def comparisons(said: Content) -> list[Row]:
+    """Return the rows of all variants' comparisons as of one table."""
+    return [
+        {**({"variant": section.variant.label} if section.variant.label else {}), **row}
+        for section in said.sections
+        for row in section.comparison
+    ]
+
+
+def latex(rows: Sequence[Row]) -> str:
+    """Return the rows as a LaTeX table; it needs \\usepackage{booktabs}. Signs of LaTeX in cells are only shown.
+
+    >>> print(latex([{"task": "a_b", "pretrained": "80.0 ± 1.5 keep"}]))
+    \\begin{tabular}{lr}
+    \\toprule
+     task & pretrained \\\\
+    \\midrule
+     a\\_b & 80.0 $\\pm$ 1.5 keep \\\\
+    \\bottomrule
+    \\end{tabular}
+    <BLANKLINE>
+    """
+    words = ("variant", "task", "case")
+    sides = ["left" if name in words else "right" for name in rows[0]] if rows else []
+    cells = [{" ".join(key.split()): " ".join(cell.split()) for key, cell in row.items()} for row in rows]
+    text = tabulate(cells, headers="keys", tablefmt="latex_booktabs", disable_numparse=True, colalign=sides)
+    return re.sub(r" +", " ", text).replace("±", r"$\pm$") + "\n"
 
 
 def plain(value: object) -> str:

@@ -51,12 +51,22 @@ class Entry:
 
 
 # What a report consists of; all of it can be made again from the records.
-REPORT = ("table.csv", "table.parquet", "curves.csv", "summary.csv", "verdict.json", "report.md", "report.html")
+REPORT = (
+    "table.csv",
+    "table.parquet",
+    "curves.csv",
+    "summary.csv",
+    "verdict.json",
+    "report.md",
+    "report.html",
+    "table.md",
+    "table.tex",
+)
 
 
 def clear(root: Path) -> None:
     """Remove an earlier report: it describes other points than those that are about to be trained."""
-    for path in (*(root / name for name in REPORT), *(root / "figures").glob("*.png")):
+    for path in (*(root / name for name in REPORT), *(root / "figures").glob("accuracy_by_depth*")):
         path.unlink(missing_ok=True)
 
 
