@@ -1,8 +1,10 @@
 """report.html: what is in it, what cannot get into it, and when it is written."""
 
+import base64
 import dataclasses
 import html.parser
 import itertools
+import json
 import os
 import re
 import shutil
@@ -15,7 +17,7 @@ import yaml
 from test_report import edit, with_facts, write_sweep
 
 from sweep.config import Reference, StudyConfig
-from sweep.report import content, costs, figures, live, page, record, render, table
+from sweep.report import content, costs, figures, live, mistakes, page, record, render, table
 from sweep.report.__main__ import main
 from sweep.report.record import Record
 
@@ -326,3 +328,70 @@ def test_many_tasks_are_small_multiples(rich: Path) -> None:
     width, height = figures.draw(said.sections[0].variant).get_size_inches()
     assert width < 14
     assert height < 3 * 2.5 + 1, "three rows of five"
+
+
+def keep_tests(root: Path, classes: tuple[str, ...]) -> None:
+    """Leave predictions of ten images of every class: the last is taken for the first class in every second seed."""
+    labels = np.repeat(np.arange(len(classes)), 10)
+    for point in table.read_manifest(root)[0]:
+        for seed in point.seeds:
+            predicted = labels.copy()
+            predicted[-1] = 0 if seed else labels[-1]
+            predicted[0] = 1
+            folder = record.job_folder(root, point.job)
+            jpeg = base64.b64encode(b"jpeg").decode()
+            worst = ((0, jpeg), (len(labels) - 1, jpeg)) if seed else ((0, jpeg),)
+            mistakes.write(folder, seed, mistakes.Tested(classes, labels, predicted, worst))
+
+
+def test_mistakes_of_the_model_to_keep_are_shown(rich: Path) -> None:
+    classes = (EVIL, "dog", "cat")
+    keep_tests(rich, classes)
+    render.build(rich)
+    found = built(rich)
+    assert "What the models to keep mistake" in [text for tag, text in found.headings if tag == "h2"]
+    assert len(found.all("caption")) == 3, "a matrix per task"
+    text = " ".join(found.text.split())
+    assert "digits (pretrained, 4 frozen, 2 seeds): true classes down" in text
+    pictures = found.all("img")
+    assert len(pictures) == 3 * 2
+    assert all((each["src"] or "").startswith("data:image/jpeg;base64,") for each in pictures)
+    assert pictures[0]["alt"] == f"test image of class {EVIL}, taken for dog"
+    assert "wrong in 2 of 2 seeds" in text
+    assert "wrong in 1 of 2 seeds" in text
+    assert len(found.all("script")) == 1
+    lines = (rich / "report.md").read_text().split("## What the models to keep mistake")[1].splitlines()
+    cells = [cell.strip() for cell in lines[6].split("|")]
+    assert cells[1:6] == ["digits", report_plain(EVIL), "dog", "2", "10.0"]
+
+
+def report_plain(text: str) -> str:
+    return " ".join(render.plain(text).split())
+
+
+def test_many_classes_are_a_list_and_no_matrix(rich: Path) -> None:
+    keep_tests(rich, tuple(map(str, range(30))))
+    render.grow(rich, None)
+    assert built(rich).all("caption") == []
+    assert "of its class, %" in built(rich).text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["one"]},
+        {"count": 10**9},
+        {"predicted": "no"},
+        {"labels": None},
+        {"worst": [[10**6, ""]]},
+        {"worst": [[0, "<script>"]]},
+        {"classes": 3},
+    ],
+)
+def test_predictions_that_do_not_fit_are_left_out(rich: Path, change: dict[str, object]) -> None:
+    keep_tests(rich, ("a", "b"))
+    folder = record.job_folder(rich, table.read_manifest(rich)[0][0].job)
+    assert mistakes.read(folder, 0) is not None
+    path = folder / "tested-0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert mistakes.read(folder, 0) is None

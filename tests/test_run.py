@@ -17,7 +17,7 @@ from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models.frozen import Network, fingerprint
 from sweep.plan.point import Point, plan
-from sweep.report import record
+from sweep.report import mistakes, record
 from sweep.report.record import Record
 from sweep.run import members as members_of_a_job
 from sweep.run.feed import Feeder
@@ -455,6 +455,12 @@ def test_every_depth_is_tuned_by_the_same_rule(members: Members, tiny: Tiny, tmp
         assert chosen.test_correct is not None
         assert record.unpacked(chosen.test_correct, chosen.n_test or 0).mean() == chosen.test_accuracy
         assert all(member.test_correct is None for member in mine if member is not chosen)
+        tested = mistakes.read(record.job_folder(tmp_path, chosen.job), seed)
+        assert tested is not None
+        assert ((tested.predicted == tested.labels) == record.unpacked(chosen.test_correct, chosen.n_test or 0)).all()
+        assert len(tested.classes) == 10
+        assert len(tested.worst) == mistakes.WORST
+        assert all(tested.predicted[place] != tested.labels[place] for place, _ in tested.worst)
         assert {member.epochs_trained for member in mine} <= set(range(1, 7))
     (again,) = members(tiny(seeds=[1], optimizer_lr=3e-5, **common), tmp_path / "alone")
     assert again.val_accuracy == pytest.approx(found[-1].val_accuracy, abs=0.011), "each as if it were alone"

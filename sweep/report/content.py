@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from sweep.report.evidence import evidence
 from sweep.stats.components import components
 from sweep.stats.types import Decision, Evidence, TaskEvidence
 from sweep.stats.verdict import decide
+
+if TYPE_CHECKING:
+    from sweep.report.mistakes import Mistakes
 
 EMBEDDED = "glyphs_latin"  # the letters source
 # Columns that are named where they are not as usual.
@@ -71,6 +74,7 @@ class Content:
     doubts: list[str]
     missing: list[str]
     settings: dict[str, str]
+    mistakes: Sequence["Mistakes"] = ()  # of the models to keep, where their predictions are known
 
     def verdict(self) -> dict[str, Any]:
         """Return verdict.json: of one variant its decision, of several one that lists theirs."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sweep.report.answer import Row
 from sweep.report.content import Content, Section
+from sweep.report.mistakes import Mistakes
 
 HOW_TO_READ = (
     "Test accuracy in %, mean ± half its 95 % interval over seeds and test images (two-way: Student's t for the seeds,"
@@ -45,7 +46,8 @@ OF_LUCK = (
 class Block:
     """Something that a part says.
 
-    kind: heading, text (a paragraph per line), list, table (rows), facts (rows of key and value), or picture.
+    kind: heading, text (a paragraph per line), list, table (rows), facts (rows of key and value), picture, matrix or
+        images (of mistakes).
     picture: which kind of panels; label: of which variant.
     """
 
@@ -53,6 +55,7 @@ class Block:
     lines: Sequence[str] = ()
     rows: Sequence[Row] = ()
     picture: str = ""
+    mistakes: Mistakes | None = None
     label: str = ""
 
 
@@ -86,6 +89,7 @@ def outline(said: Content, running: bool = False) -> list[Part]:
         ),
         Part("verdict", "What the verdict rests on", [*_each(said, _verdict)]),
         Part("curves", "Learning curves", _pictures(said, "curves")),
+        Part("mistakes", "What the models to keep mistake", [*_mistakes(said)]),
         Part("scores", "Transferability scores by depth", _pictures(said, "scores")),
         Part("notes", "Notes on images and weights", [Block("list", said.notes)] if said.notes else []),
         Part("missing", "Missing", _missing(said, running)),
@@ -128,6 +132,20 @@ def _verdict(section: Section) -> Iterator[Block]:
 def _costs(said: Content) -> list[Block]:
     found = list(_each(said, lambda section: [Block("table", rows=section.costs)] if section.costs else []))
     return [*_pictures(said, "cost"), *found, *_text([OF_COSTS])] if found else []
+
+
+def _mistakes(said: Content) -> Iterator[Block]:
+    pairs = [row for each in said.mistakes for row in each.pairs()]
+    if said.mistakes:
+        yield from _text(["The most frequent confusions of test images, over seeds. Nothing was chosen by them."])
+    if pairs:
+        yield Block("table", rows=pairs)
+    for each in said.mistakes:
+        label = f"{each.task}, {each.variant}" if each.variant else each.task
+        if each.matrix:
+            yield Block("matrix", mistakes=each, label=label)
+        if each.thumbnails:
+            yield Block("images", mistakes=each, label=label)
 
 
 def _pictures(said: Content, kind: str) -> list[Block]:

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from sweep import paths
 from sweep.config import StudyConfig
 from sweep.errors import UserError
-from sweep.report import content, figures, page, table
+from sweep.report import content, figures, mistakes, page, table
 from sweep.report.answer import Row
 from sweep.report.content import Content
 from sweep.report.outline import outline
@@ -76,7 +76,8 @@ def grow(root: Path, every: float | None) -> None:
 
 def _gather(root: Path, points: Sequence[table.Entry], reads: Sequence[table.Read], study: StudyConfig) -> Content:
     name, notes = root.resolve().name, table.notes(root, points)
-    return content.gather(name, table.collect(name, reads), table.curves(reads), study, notes, command(root))
+    said = content.gather(name, table.collect(name, reads), table.curves(reads), study, notes, command(root))
+    return dataclasses.replace(said, mistakes=mistakes.gather(root, said))
 
 
 def command(root: Path) -> str | None:

@@ -24,8 +24,7 @@ from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
-from sweep.report.record import Record
-from sweep.run import machine, members
+from sweep.run import machine, members, tested
 from sweep.run.feed import Feed, Feeder
 from sweep.run.session import Session
 from sweep.train.loop import Curves
@@ -85,9 +84,12 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
         try:
             if owed:
                 _keep_notes(session, point, root)
-            for seed, of_seed in _train(session, point, owed, depths):
-                record.write_members(folder, seed, of_seed)
-                trained += len(of_seed)
+            for seed, chosen in _train(session, point, owed, depths):
+                if chosen.tested:
+                    task = session.task(point.config.data, point.facts.image_size, point.config.cache.max_gb)
+                    tested.keep(folder, seed, task, chosen.tested)
+                record.write_members(folder, seed, chosen.members)
+                trained += len(chosen.members)
         except Exception as caught:
             line = str(caught) if isinstance(caught, UserError) else f"{type(caught).__name__}: {caught}"
             line = " ".join(line.split())
@@ -113,7 +115,7 @@ def _keep_notes(session: Session, point: Point, root: Path) -> None:
 
 def _train(
     session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]
-) -> Iterator[tuple[int, list[Record]]]:
+) -> Iterator[tuple[int, members.Chosen]]:
     """Yield (seed, its members): where the head alone is trained all seeds at once, else one seed after another."""
     if not seeds:
         return

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -22,7 +22,7 @@ from sweep.run.feed import Feed
 from sweep.run.session import Session
 from sweep.seeds import torch_seed
 from sweep.train.heads import fit_heads, is_head
-from sweep.train.loop import Curves, Recipe, evaluate, fit
+from sweep.train.loop import Curves, Recipe, Scores, evaluate, fit
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,14 @@ class Trained:
     together: int = 1
 
 
-def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: Feed | None) -> list[Record]:
+class Chosen(NamedTuple):
+    """One seed's members, and what the selected one makes of the test images; None if all have diverged."""
+
+    members: list[Record]
+    tested: Scores | None
+
+
+def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: Feed | None) -> Chosen:
     """Return the members of one seed, trained one after another: one per learning rate.
 
     images: where everything is trained after freeze.epochs, what it is trained on then.
@@ -58,7 +65,7 @@ def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: F
     return _select(session, point, seed, feed, trained)
 
 
-def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, list[Record]]]:
+def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, Chosen]]:
     """Yield (seed, its members), all trained at once: the network's outputs are there, only linear layers are left."""
     config, start = point.config, time.perf_counter()
     # Pretrained, all seeds have the same frozen weights; random, each has its own.
@@ -170,7 +177,7 @@ def _new_head(point: Point, seed: int, network: Network) -> nn.Module:
     return suffix
 
 
-def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequence[Trained]) -> list[Record]:
+def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequence[Trained]) -> Chosen:
     """Return the members' records, by learning rate: the one that is best on validation is selected, and tested."""
     trained = sorted(trained, key=_by_rate)
     measured = _measured(session, point, feed)
@@ -178,7 +185,7 @@ def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequ
     for number, member in enumerate(members):
         vars(member).update(measured)
         member.prefix_seconds = 0.0 if number else feed.seconds
-    best = _best(trained)
+    best, scores = _best(trained), None
     if best is not None:
         scores = evaluate(trained[best].model, feed.test, point.config.precision)
         chosen = members[best]
@@ -189,7 +196,7 @@ def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequ
         chosen.test_correct = record.packed(scores.correct)
         if len(point.config.lr_list) > 1:
             chosen.lr_edge = {0: "lower", len(trained) - 1: "upper"}.get(best, "none")
-    return members
+    return Chosen(members, scores)
 
 
 def _rank(curves: Curves) -> tuple[float, float]:

@@ -28,6 +28,8 @@ class Scores:
     balanced_accuracy: float  # mean over classes of the share of each class's images
     loss: float  # mean cross-entropy, nats
     correct: npt.NDArray[np.bool_]  # (N,)
+    predicted: npt.NDArray[np.int64]  # (N,) labels
+    losses: npt.NDArray[np.float64]  # (N,) cross-entropy of each image
 
 
 @dataclass
@@ -146,19 +148,25 @@ def _evaluate_epoch(model: nn.Module, splits: Splits, precision: Precision, curv
 def evaluate(model: nn.Module, examples: Examples, precision: Precision = Precision.fp32) -> Scores:
     """Return the scores of a model in evaluation mode; it is left in that mode."""
     model.eval()
-    losses, hits = [], []
+    losses, predictions = [], []
     device = examples.labels.device
     with torch.no_grad():
         for inputs, labels in examples.batches(torch.split(torch.arange(len(examples), device=device), EVAL_BATCH)):
             with mixed(device, precision):
                 logits = model(inputs).float()  # (N, classes)
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
-            hits.append((logits.argmax(1) == labels).double())
-        hit = torch.cat(hits)
+            predictions.append(logits.argmax(1))
+        predicted = torch.cat(predictions)
+        hit = (predicted == examples.labels).double()
         totals = torch.bincount(examples.labels).double()
         per_class = torch.bincount(examples.labels, weights=hit) / totals  # NaN for a class without images
-        loss = torch.cat(losses).double().mean().item()
-        return Scores(hit.mean().item(), per_class.nanmean().item(), loss, hit.bool().cpu().numpy())
+        each = torch.cat(losses).double()
+        return Scores(
+            hit.mean().item(),
+            per_class.nanmean().item(),
+            each.mean().item(),
+            *(values.cpu().numpy() for values in (hit.bool(), predicted, each)),
+        )
 
 
 def make_optimizer(groups: list[dict[str, object]], config: OptimizerConfig) -> torch.optim.Optimizer:
