@@ -533,7 +533,9 @@ def test_later_results_replace_earlier_ones(tmp_path: Path) -> None:
 def test_folders_without_results_or_target_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(tmp_path / "a")
     for arguments, message in (
-        (["a", "a"], "several folders make one report: say where with --to FOLDER"),
+        (["a", "a", "a"], "several make one report: say where with --to FOLDER"),
+        (["a", "a"], "the same folder twice"),
+        (["a", "c"], "neither sweep.json nor table.parquet there"),
         (["a", ".", "--to", "b"], "neither sweep.json nor table.parquet there"),
     ):
         with pytest.raises(SystemExit) as raised:

@@ -100,18 +100,21 @@ def merge(folders: Sequence[Path], target: Path, formats: Sequence[str] = ()) ->
     tables, study, name = [], StudyConfig(), target.resolve().name
     notes: list[str] = []
     for folder in folders:
+        tables.append(rows_of(folder, name))
         if table.manifest_path(folder).exists():
             points, study = table.read_manifest(folder)
-            tables.append(table.collect(name, table.read(folder, points)))
             notes += table.notes(folder, points)
-        elif (folder / "table.parquet").exists():
-            tables.append(_read(folder / "table.parquet"))
-        else:
-            raise UserError(
-                f"{folder}: neither sweep.json nor table.parquet there; give the folder of a sweep or a report"
-            )
     rows = table.merged(tables).assign(name=name)
     return _write(target, content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)]), formats)
+
+
+def rows_of(folder: Path, name: str) -> pd.DataFrame:
+    """Return the tidy table of a folder's records, else of its table.parquet; raise UserError if it has neither."""
+    if table.manifest_path(folder).exists():
+        return table.collect(name, table.read(folder, table.read_manifest(folder)[0]))
+    if (folder / "table.parquet").exists():
+        return _read(folder / "table.parquet")
+    raise UserError(f"{folder}: neither sweep.json nor table.parquet there; give the folder of a sweep or a report")
 
 
 def _read(file: Path) -> pd.DataFrame:
