@@ -244,6 +244,7 @@ class Config:
     device: str = "auto"  # CUDA if there is one; or cpu, cuda, cuda:1
     force: bool = False  # train again what is already there
     on_error: OnError = OnError.go_on  # continue with the other points, or stop: none starts after one has failed
+    strict: bool = False  # refuse what is else a warning about images and weights, before anything is trained
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -311,7 +312,7 @@ FILES = (
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
-NOT_IDENTITY = ("name", "seeds", "device", "force", "on_error", "skip_absent", "export", "cache", "study")
+NOT_IDENTITY = ("name", "seeds", "device", "force", "on_error", "strict", "skip_absent", "export", "cache", "study")
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -245,3 +245,8 @@ def test_unreadable_images_are_listed_and_the_report_repeats_what_was_said(sweep
     again = sweep(*settings, "data.broken=skip")  # nothing is read, and the report still says it
     assert "all finished before" in again.stdout
     assert said in (tmp_path / "outputs" / "x" / "report.md").read_text()
+    for name in ("x", "y"):  # trained before, and not yet
+        strict = sweep(*settings, "data.broken=skip", "strict=true", f"name={name}")
+        assert strict.returncode == 2
+        assert strict.stderr.startswith("error: strict=true: photos: warning: 1 unreadable image left out")
+    assert not (tmp_path / "outputs" / "y").exists()

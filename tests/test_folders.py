@@ -404,7 +404,7 @@ def test_masks_are_said_and_can_be_left_out(tmp_path: Path, ending: str) -> None
         for number in range(6):
             Image.new("L", (8, 8)).save(tmp_path / name / f"{number}{ending}.png")
     (note,) = data.notes(folder(tmp_path))
-    assert note.startswith("12 files are called as masks of others")
+    assert note.startswith("warning: 12 files are called as masks of others")
     assert f'data.exclude="*{ending}.*"' in note
     without = folder(tmp_path, exclude=f"*{ending}.*")
     assert data.notes(without) == []

@@ -57,6 +57,7 @@ def _run(cfg: DictConfig) -> None:
             with interrupt.postponed():
                 _train(point, root)
         else:
+            multirun.require_no_warning([point], root)
             print(f"1 point, all finished before; results are in {root}")
     missing = _print(point, root)
     interrupt.check()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sweep.run.session import Session
 
 Overrides = tuple[str, ...]
+WARNING = "warning: "  # begins, after the task, what is doubtful and not only worth knowing
 Launch = Callable[[TaskFunction, Sequence[Sequence[str]]], None]
 
 
@@ -57,6 +58,7 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
             in_process = str(master.hydra.launcher._target_).endswith(".BasicLauncher")
             _train(sweep, owed, session, launch, in_process)
         else:
+            require_no_warning(list(sweep.points.values()), root)
             table.write_manifest(root, sweep.entries(), config.study)
             print(f"{count}, all finished before; results are in {root}")
     from sweep.report import render  # noqa: PLC0415
@@ -136,7 +138,7 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
 
     session = Session()
     try:
-        told = Told()
+        told = Told(points[0].config.strict)
         for point in points:
             for note in data.notes(point.config.data):
                 told.say(f"{point.facts.task}: {note}")
@@ -148,13 +150,24 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
     return session
 
 
-class Told:
-    """Says each thing once, on stderr."""
+def require_no_warning(points: Sequence[Point], root: Path) -> None:
+    """Raise UserError if these points, trained before, came with a warning, and the user wants none."""
+    told = [note for point in points for note in record.read_notes(record.job_folder(root, point.job))]
+    warnings = [note for note in told if WARNING in note]
+    if points[0].config.strict and warnings:
+        raise UserError(f"strict=true: {warnings[0]}")
 
-    def __init__(self) -> None:
+
+class Told:
+    """Says each thing once, on stderr; raises UserError at the first warning if that is what the user wants."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
         self.notes: set[str] = set()
 
     def say(self, note: str) -> None:
+        if self.strict and WARNING in note:
+            raise UserError(f"strict=true: {note}")
         if note not in self.notes:
             self.notes.add(note)
             print(note, file=sys.stderr, flush=True)

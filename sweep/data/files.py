@@ -1,6 +1,7 @@
 """What data sets of image files have in common, however the files are listed: by folders or by a table."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -88,8 +89,11 @@ class ImageFiles(Dataset):
         for split, files in joined(self.listing.files).items():
             images, labels = allocate(split, len(files))
             labels[:] = [label for _, label in files]
-            bad[split] = decode.fill(images, (decode.Encoded(str(file), file) for file, _ in files), self.span)
+            bad[split] = decode.fill(images, self.encoded(split), self.span)
         return bad
+
+    def encoded(self, split: str) -> Iterator[decode.Encoded]:
+        return (decode.Encoded(str(file), file) for file, _ in joined(self.listing.files)[split])
 
     def image_name(self, split: str, row: int) -> str:
         path, _ = joined(self.listing.files)[split][row]
@@ -100,4 +104,4 @@ class ImageFiles(Dataset):
 def masks_among(files: Files) -> list[str]:
     """Return a sentence if there are masks among the images."""
     masks = walk.paired([path for entries in files.values() for path, _ in entries])
-    return [masks] if masks else []
+    return [f"warning: {masks}"] if masks else []

@@ -93,12 +93,15 @@ class Rows(Dataset):
     def read(self, size: int, allocate: Allocate) -> Unreadable:
         bad: Unreadable = {}
         numbers = joined({split: [of_split] for split, of_split in self.listing.labels.items()})
-        for split, files in joined(self.listing.files).items():
+        for split in joined(self.listing.files):
             of_split = np.concatenate(numbers[split])
             images, labels = allocate(split, len(of_split))
             labels[:] = of_split
-            bad[split] = decode.fill(images, (row for file in files for row in self._rows(file)))
+            bad[split] = decode.fill(images, self.encoded(split))
         return bad
+
+    def encoded(self, split: str) -> Iterator[decode.Encoded]:
+        return (row for file in joined(self.listing.files)[split] for row in self._rows(file))
 
     def image_name(self, split: str, row: int) -> str:
         for file in joined(self.listing.files)[split]:

@@ -1,14 +1,17 @@
 """What the data package hands out and what a data set must answer. Plain numpy; nothing here needs torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sweep.config import DataConfig
+
+if TYPE_CHECKING:
+    from sweep.data.decode import Encoded
 
 Images = npt.NDArray[np.uint8]  # (N, 3, S, S)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -160,6 +163,10 @@ class Dataset(ABC):
         Return the images that cannot be read, whose pixels and labels are anything.
         raises: KeyboardInterrupt, within an image, if the process was asked to stop.
         """
+
+    def encoded(self, split: str) -> Iterable["Encoded"]:
+        """Return a split's images as they lie in files, in the order of read(); none where they lie in no such form."""
+        return ()
 
     def image_name(self, split: str, row: int) -> str:
         """Return by which name the user finds an image that read() puts into this row."""
