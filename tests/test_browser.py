@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import EVIL, enrich
+from test_page import EVIL, enrich, keep_tests
 from test_report import edit, with_facts, write_sweep
 
 from sweep.config import StudyConfig
@@ -37,6 +37,7 @@ def root(tmp_path: Path) -> Path:
     edit(tmp_path, points, enrich)
     points = with_facts(points, lambda each: {"task": EVIL if each.task == "digits" else each.task})
     table.write_manifest(tmp_path, points, StudyConfig())
+    keep_tests(tmp_path, (EVIL, "dog", "cat"))
     render.build(tmp_path)
     return tmp_path
 

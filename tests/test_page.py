@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import html.parser
+import io
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from test_report import edit, with_facts, write_sweep
 
 from sweep.config import Reference, StudyConfig
@@ -330,6 +332,15 @@ def test_many_tasks_are_small_multiples(rich: Path) -> None:
     assert height < 3 * 2.5 + 1, "three rows of five"
 
 
+def _jpeg() -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "gray").save(buffer, format="jpeg")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+JPEG = _jpeg()
+
+
 def keep_tests(root: Path, classes: tuple[str, ...]) -> None:
     """Leave predictions of ten images of every class: the last is taken for the first class in every second seed."""
     labels = np.repeat(np.arange(len(classes)), 10)
@@ -339,7 +350,7 @@ def keep_tests(root: Path, classes: tuple[str, ...]) -> None:
             predicted[-1] = 0 if seed else labels[-1]
             predicted[0] = 1
             folder = record.job_folder(root, point.job)
-            jpeg = base64.b64encode(b"jpeg").decode()
+            jpeg = JPEG
             worst = ((0, jpeg), (len(labels) - 1, jpeg)) if seed else ((0, jpeg),)
             mistakes.write(folder, seed, mistakes.Tested(classes, labels, predicted, worst))
 

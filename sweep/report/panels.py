@@ -164,6 +164,7 @@ def _scale_time(axis: Axes, seconds: pd.Series) -> None:
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlim(low / 1.4, high * 1.5)
     else:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.set_xlim(0, 1.12 * high)
 
 
