@@ -163,3 +163,10 @@ def test_rows_without_bytes_are_named(pictures: Pictures, tmp_path: Path) -> Non
     save(tmp_path, images, labels)
     with pytest.raises(UserError, match=r"1 unreadable image\(s\).*row 5 \(no bytes in this row\)"):
         data.load(config(tmp_path), 8)
+
+
+def test_a_folder_of_images_says_which_data_reads_it(pictures: Pictures, tmp_path: Path) -> None:
+    root = save(tmp_path / "saved", *pictures)
+    registry.forget()
+    with pytest.raises(UserError, match=r"no class folders .*; data=arrow data.root=.* reads images that are in such"):
+        data.check(DataConfig("image_folder", root=str(root)))

@@ -20,7 +20,16 @@ def without_classes(folder: Path) -> str:
     others = [name for name in names if name not in images][:3]
     seen = ([f"{len(images)} images"] if images else []) + others
     inside = f" in it, but {', '.join(seen)}" if seen else " in it, it is empty"
-    return f"{inside}; use {layout.PLAIN}" + (listed(folder) or (beside(folder) if images else ""))
+    return f"{inside}; use {layout.PLAIN}" + (
+        _other(folder, names) or (listed(folder) or beside(folder) if images or tables(folder) else "")
+    )
+
+
+def _other(folder: Path, names: Sequence[str]) -> str:
+    """Return which kind of data holds its images in such files; "" if there are none."""
+    kinds = {".arrow": "arrow", ".parquet": "parquet", ".tar": "webdataset", ".gz": "webdataset", ".tgz": "webdataset"}
+    found = [kinds[suffix] for name in names if (suffix := Path(name).suffix.lower()) in kinds]
+    return f"; data={found[0]} data.root={folder} reads images that are in such files" if found else ""
 
 
 def listed(folder: Path) -> str:
@@ -28,8 +37,6 @@ def listed(folder: Path) -> str:
     found = [*tables(folder), *tables(folder.absolute().parent)]
     if not found:
         return ""
-    if found[0].suffix.lower() == ".parquet":
-        return f"; data=parquet data.root={found[0]} reads images from it, data=csv data.file={found[0]} their labels"
     root = "" if found[0].parent == folder else f" data.root={folder}"
     return f"; data=csv data.file={found[0]}{root} reads the labels from that table"
 

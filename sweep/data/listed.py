@@ -21,7 +21,7 @@ NEEDS = "data=csv needs data.file=path/to/labels.csv: a csv, tsv or parquet tabl
 TABLES = (".csv", ".tsv", ".parquet")
 KINDS = {"path": table.PATH, "label": table.LABEL, "split": table.SPLIT, "group": table.GROUP}
 NEEDED = ("path", "label")
-INTEGER, FLOAT = re.compile(r"-?[0-9]{1,18}"), re.compile(r"-?[0-9]{1,15}\.0+")
+FLOAT = re.compile(r"-?[0-9]{1,15}\.0+")
 
 
 class Row(NamedTuple):
@@ -231,9 +231,7 @@ def _classes(where: str, images: list[Image], exclude: str | None) -> tuple[str,
     """Return the labels, in numerical order if all are whole numbers; each must have an image in every split."""
     if not images:
         raise UserError(f"{where}: data.exclude={exclude} leaves out every image")
-    labels = {each.row.label for each in images}
-    numbers = all(INTEGER.fullmatch(each) for each in labels)
-    classes = tuple(sorted(labels, key=lambda each: (int(each) if numbers else 0, each)))
+    classes = table.in_order(each.row.label for each in images)
     for split in layout.WORDS:
         own = {each.row.label for each in images if each.split == split}
         absent = [name for name in classes if name not in own]

@@ -16,6 +16,7 @@ from sweep.data.parquet import Parquet
 from sweep.data.patterns import Patterns
 from sweep.data.torchvision import DOWNLOADS, Downloaded
 from sweep.data.types import Dataset
+from sweep.data.webdataset import WebDataset
 from sweep.errors import unknown
 
 # data.name -> what opens it
@@ -56,6 +57,7 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "image_folder": ImageFolder,
     "csv": Listed,
     "arrow": Arrow,
+    "webdataset": WebDataset,
 }
 
 

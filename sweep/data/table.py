@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from sweep.errors import UserError
 
 SEPARATORS = (",", "\t", ";", "|")
+INTEGER = re.compile(r"-?[0-9]{1,18}")
 NONE = "none"  # given for a column: there is none
 # What columns are called, letters and digits alone; earlier words go first.
 PATH = (
@@ -74,6 +75,16 @@ def find(names: Iterable[str], words: tuple[str, ...]) -> list[str]:
 def plain(name: str) -> str:
     """Return the letters and digits of a name, in lower case."""
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return labels sorted, as numbers if all are whole numbers.
+
+    >>> in_order(["10", "9"]), in_order(["10", "9", "b"])
+    (('9', '10'), ('10', '9', 'b'))
+    """
+    names = sorted({*labels})
+    return tuple(sorted(names, key=int) if all(INTEGER.fullmatch(each) for each in names) else names)
 
 
 def _decoded(content: bytes) -> tuple[str, list[str]]:
@@ -151,14 +162,14 @@ def _parquet(where: str, path: Path) -> Table:
                 "images that are in the file itself"
             )
         try:
-            return [_cell(value) for value in pq.read_table(path, columns=[name]).column(0).to_pylist()]
+            return [cell(value) for value in pq.read_table(path, columns=[name]).column(0).to_pylist()]
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{where}: is no whole parquet file ({' '.join(str(error).split())[:150]})") from error
 
     return Table(list(schema.names), column, lambda row: f"row {row}", [])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """Return a value as text: 3.0, which an integer becomes beside empty cells, is 3."""
     if value is None or value != value:  # NaN
         return ""
