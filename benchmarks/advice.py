@@ -1,85 +1,59 @@
-"""Does advise choose well, and cheaply? Against the full sweeps of docs/rule, on pairs of target and source.
+"""Does advise choose well, and cheaply? Replayed from the full sweeps of docs/rule, on pairs it was not made with.
 
-    python -m benchmarks.advice run [--part 0/2]    # trains; each pair's answer goes to benchmarks/results/advice/
-    python -m benchmarks.advice curves FOLDER ...   # once: validation curves of the sweeps' records, beside their table
     python -m benchmarks.advice                     # compares; prints the table of docs/evidence.md
+    python -m benchmarks.advice curves FOLDER ...   # once: validation curves of the sweeps' records, beside their table
 
-The pairs are drawn by lot. The full sweep of a pair is its three replicates in docs/rule/table.parquet: every depth,
-tuned, to a plateau. Advise gets a fifth of the training time that all three take on one core (three times replicate
-r0's), once the source is there. It draws training and validation images with seeds that no replicate has, and was not
-tuned on these tasks. What a depth loses is of the mean test accuracy of the three replicates, against the best depth of
-the same means.
+The pairs are those of the rule's study that were not drawn by lot for making the method. A pair's full sweep is its
+three replicates: every depth, tuned, to a plateau, each from a source of its own. Whatever is compared sees one
+replicate at a time, its networks and their validation images, and may spend a fifth of the time that all three took
+to train. Advise is replayed with its own code, network by network; it may only ask for those that the sweep has
+trained. What a depth loses is of the mean test accuracy of the three replicates, against the best depth by the same
+means. These differ: the best depth by the test images of one replicate, which nothing that sees validation images
+alone can beat, loses what the table says.
 """
 
 import argparse
 import json
-import os
 import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from tabulate import tabulate
 
-from benchmarks.cases import RESULTS
+from sweep.cli.search import first, usual_and_beyond
 from sweep.cli.suite import CROSSED
+from sweep.report.record import unpacked
+from sweep.stats.belief import Run, believe, next_run, prices
 from sweep.stats.types import Floats
 
 TABLE, CURVES = Path("docs/rule/table.parquet"), Path("docs/rule/curves.parquet")
 PAIRS, SHARE, DRAWS = 15, 0.2, 500
-SEEDS = (10, 11, 12, 13, 14)  # of advise; the replicates have 0, 1 and 2
+SEEDS = (0, 1, 2)  # of the replicates
 STARTS = (0.0003, 0.001)  # learning rates that every depth of the full sweep begins with
 POINT = 0.01  # accuracy
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("run", "curves", "compare"), default="compare")
+    parser.add_argument("what", nargs="?", choices=("compare", "curves"), default="compare")
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--part", default="0/1", help="0/2 and 1/2 run half of the pairs each")
     options = parser.parse_args()
-    if options.what == "run":
-        part, parts = map(int, options.part.split("/"))
-        for pair in drawn()[part::parts]:
-            run(pair)
-    elif options.what == "curves":
+    if options.what == "curves":
         write_curves(options.folders)
     else:
         print(compare())
 
 
-def drawn() -> list[str]:
-    """Return the pairs, as crossed= names them: a lot drawn before anything was run."""
-    return random.Random(0).sample(sorted(CROSSED), PAIRS)
-
-
-def run(pair: str) -> None:
-    """Let advise answer for one pair and write down what it said and took."""
-    rows = members(pair)
-    budget = SHARE * 3 * rows[rows.seed == 0].train_seconds.sum()
-    folder = RESULTS / "advice"
-    folder.mkdir(parents=True, exist_ok=True)
-    advise(pair, "warm", 1)  # trains the source, if need be
-    start = time.monotonic()
-    advise(pair, pair, budget)
-    seconds = time.monotonic() - start
-    made = json.loads(Path(f"outputs/{pair}/advice.json").read_text())
-    found = {"pair": pair, "budget_s": budget, "seconds": seconds, "full_s": budget / SHARE, **made}
-    (folder / f"{pair}.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{pair}: keep {made['freeze_depth']}, {seconds:.0f} s of {budget:.0f} s", flush=True)
-
-
-def advise(pair: str, name: str, seconds: float) -> None:
-    settings = ["+experiment=rule", f"crossed={pair}", "replicate=r0", f"seeds={list(SEEDS)}", f"name={name}"]
-    command = [sys.executable, "-m", "sweep.advise", *settings, f"budget_minutes={seconds / 60:.3f}"]
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # as the replicates
-    subprocess.run(command, check=True, env=os.environ | one_thread, stdout=subprocess.DEVNULL)
+def held_back() -> list[str]:
+    """Return the pairs to judge by, as crossed= names them: all but the 15 that were drawn to make the method with."""
+    pairs = sorted(CROSSED)
+    made_with = random.Random(0).sample(pairs, PAIRS)
+    return [pair for pair in pairs if pair not in made_with]
 
 
 def members(pair: str) -> pd.DataFrame:
@@ -101,12 +75,18 @@ def write_curves(folders: Iterable[Path]) -> None:
 
 
 class Arm(NamedTuple):
-    """One network of a full sweep. curve: validation accuracy after every epoch. price: of an epoch, of the sweep's."""
+    """One network of a full sweep.
+
+    curve: validation accuracy after every epoch. price: of an epoch, of what the whole sweep took.
+    correct: which of its fold's validation images it gets right in the end (N,).
+    """
 
     depth: int
     seed: int
+    lr: float
     curve: Floats
     price: float
+    correct: npt.NDArray[np.bool_]
 
     @property
     def whole(self) -> float:
@@ -115,47 +95,66 @@ class Arm(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """lost: accuracy by depth, below the best. scores: by name, then by depth; the images themselves have none."""
+    """lost: accuracy by depth, below the best. test, validation: by depth and seed. scores: by name, then by depth."""
 
     name: str
     lost: Floats
+    test: Floats
     validation: Floats
     arms: list[Arm]
     scores: dict[str, Floats]
+
+    def starts(self) -> list[Arm]:
+        """The networks that every depth and seed has."""
+        return [arm for arm in self.arms if arm.lr in STARTS]
 
 
 def read(pair: str, curves: pd.DataFrame) -> Pair:
     """Return what the full sweep says of a pair. Each replicate counts a third of the cost, whatever it ran on."""
     rows = members(pair)
     test, validation = (
-        rows[rows.selected].groupby("freeze_depth")[column].mean().to_numpy()
+        rows[rows.selected].pivot_table(index="freeze_depth", columns="seed", values=column).to_numpy()
         for column in ("test_accuracy", "val_accuracy")
     )
     cost = 3 * rows.groupby("seed").train_seconds.sum()
-    own = curves[(curves.task == CROSSED[pair]["data"]["label"]) & curves.lr.isin(STARTS)]
+    keys = ["task", "freeze_depth", "seed", "lr"]
+    both = rows[[*keys, "val_correct", "n_val"]].merge(curves, on=keys)
     arms = [
-        Arm(each.freeze_depth, each.seed, each.val_accuracy, each.seconds_per_epoch / cost[each.seed])
-        for each in own.itertuples()
+        Arm(
+            each["freeze_depth"],
+            each["seed"],
+            each["lr"],
+            each["val_accuracy"],
+            each["seconds_per_epoch"] / cost[each["seed"]],
+            unpacked(each["val_correct"], each["n_val"]),
+        )
+        for each in both.to_dict("records")
     ]
     scores = {name: rows.groupby("freeze_depth")[f"score_{name}"].mean().to_numpy() for name in ("knn", "logme")}
-    return Pair(pair, test.max() - test, validation, arms, scores)
+    mean = test.mean(axis=1)
+    return Pair(pair, mean.max() - mean, test, validation, arms, scores)
 
 
-Outcome = tuple[float, float, float]  # accuracy lost, share of draws that lose a point at most, share of the cost
+Outcome = tuple[float, float, float]  # accuracy lost, share of cases that lose a point at most, share of the cost
 
 
 def compare() -> str:
-    """Return a table: what each way to choose a depth loses on the drawn pairs, and costs."""
+    """Return a table: what each way to choose a depth loses on the pairs, and costs."""
     curves = pd.read_parquet(CURVES)
-    everything = {pair: read(pair, curves) for pair in sorted(CROSSED)}
-    answers = {pair: json.loads((RESULTS / "advice" / f"{pair}.json").read_text()) for pair in drawn()}
-    others = {
-        pair: np.mean([each.lost for each in everything.values() if not alike(each, pair)], axis=0) for pair in answers
-    }
+    judged = [read(pair, curves) for pair in held_back()]
+    answers = {each.name: [replay(each, seed) for seed in SEEDS] for each in judged}
     ways: dict[str, Callable[[Pair], Outcome]] = {
-        "advise": lambda each: lost(each, answers[each.name]["freeze_depth"], share(answers[each.name])),
-        "full sweep, best on validation": lambda each: lost(each, int(each.validation.argmax()), 1.0),
-        "one constant depth, best for the other targets": lambda each: lost(each, int(others[each.name].argmin())),
+        "advise": lambda each: mean(lost(each, made.depth, made.cost) for made in answers[each.name]),
+        "full sweep, best on validation": lambda each: lost(each, int(each.validation.mean(axis=1).argmax()), 1.0),
+        "one replicate, best on validation": lambda each: mean(
+            lost(each, int(each.validation[:, seed].argmax()), 1 / 3) for seed in SEEDS
+        ),
+        "one replicate, best on its test images": lambda each: mean(
+            lost(each, int(each.test[:, seed].argmax()), 1 / 3) for seed in SEEDS
+        ),
+        "one constant depth, best for the other targets": lambda each: lost(
+            each, int(np.mean([other.lost for other in judged if not alike(other, each)], axis=0).argmin())
+        ),
         "head only": lambda each: lost(each, len(each.lost) - 1),
         "nothing frozen": lambda each: lost(each, 0),
         "best k-NN": lambda each: lost(each, int(np.nanargmax(each.scores["knn"]))),
@@ -165,7 +164,7 @@ def compare() -> str:
     }
     rows = []
     for name, way in ways.items():
-        losses, within, costs = np.array([way(everything[pair]) for pair in answers]).T
+        losses, within, costs = np.array([way(each) for each in judged]).T
         rows.append(
             {
                 "way": name,
@@ -175,20 +174,13 @@ def compare() -> str:
                 "cost, % of the full sweep": "-" if np.isnan(costs).any() else f"{100 * costs.mean():.0f}",
             }
         )
-    said = np.array([[each["expected_loss"], each["probability_good"]] for each in answers.values()]).mean(axis=0)
-    claim = (
-        f"Advise expected to lose {100 * said[0]:.1f} points, and to be within one in {100 * said[1]:.0f} % of cases."
-    )
+    said = np.array([made[2:] for each in answers.values() for made in each]).mean(axis=0)
+    claim = f"Advise expected to lose {100 * said[0]:.1f} points, and at most one in {100 * said[1]:.0f} % of cases."
     return f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n{claim}"
 
 
-def alike(each: Pair, pair: str) -> bool:
-    return each.name.split("_")[0] == pair.split("_")[0]
-
-
-def share(answer: dict[str, float]) -> float:
-    """Return what an answer took of the full sweep's time; all of it counts, imports and scores too."""
-    return answer["seconds"] / answer["full_s"]
+def alike(each: Pair, other: Pair) -> bool:
+    return each.name.split("_")[0] == other.name.split("_")[0]
 
 
 def lost(pair: Pair, depth: int, cost: float = float("nan")) -> Outcome:
@@ -196,16 +188,52 @@ def lost(pair: Pair, depth: int, cost: float = float("nan")) -> Outcome:
     return loss, float(loss <= POINT), cost
 
 
+def mean(outcomes: Iterable[Outcome]) -> Outcome:
+    loss, within, cost = np.mean(list(outcomes), axis=0)
+    return float(loss), float(within), float(cost)
+
+
+class Answer(NamedTuple):
+    depth: int
+    cost: float
+    expected_loss: float
+    probability_good: float
+
+
+def replay(pair: Pair, seed: int) -> Answer:
+    """Return what advise answers if it may train the networks of one replicate, in place of its own."""
+    middle = float(np.mean(np.log10(STARTS)))
+    rates = usual_and_beyond(STARTS)
+    decades = [float(np.log10(rate)) - middle for rate in rates]
+    arms = {(arm.depth, rates.index(arm.lr)): arm for arm in pair.arms if arm.seed == seed and arm.lr in rates}
+    n_depths, runs = len(pair.lost), list[Run]()
+    while True:
+        belief = believe(n_depths, decades, runs, [seed])
+        seconds = prices(n_depths, runs)
+        left = SHARE - sum(run.seconds for run in runs)
+        fresh = [cell for cell in arms if cell not in {run.cell for run in runs}]
+        cell = first(fresh, runs, belief)
+        if cell is None:
+            affordable = [cell for cell in fresh if seconds[cell[0]] < left]
+            action = next_run(belief, runs, affordable, dict(enumerate(seconds)))
+            if action is None:
+                break
+            cell, _ = action
+        runs.append(Run(*cell, seed, arms[cell].correct, arms[cell].whole))
+    depth = belief.keep({run.cell for run in runs})
+    cost = sum(run.seconds for run in runs)
+    return Answer(depth, cost, float(belief.expected_loss()[depth]), float(belief.good(POINT)[depth]))
+
+
 def halving(pair: Pair) -> Outcome:
     """Return the mean over seeds of successive halving, begun with as many epochs as SHARE pays for."""
     found = []
-    for seed in sorted({arm.seed for arm in pair.arms}):
-        arms = [arm for arm in pair.arms if arm.seed == seed]
+    for seed in SEEDS:
+        arms = [arm for arm in pair.starts() if arm.seed == seed]
         tries = [halved(arms, epochs) for epochs in range(1, 40)]
         best, cost = max((each for each in tries if each[1] <= SHARE), key=lambda each: each[1], default=tries[0])
         found.append(lost(pair, best, cost))
-    means = np.mean(found, axis=0)
-    return float(means[0]), float(means[1]), float(means[2])
+    return mean(found)
 
 
 def halved(arms: list[Arm], epochs: int) -> tuple[int, float]:
@@ -224,17 +252,16 @@ def halved(arms: list[Arm], epochs: int) -> tuple[int, float]:
 
 def random_search(pair: Pair) -> Outcome:
     """Return the mean of many random searches: networks drawn by lot, trained whole, until SHARE is spent."""
-    rng, found = np.random.default_rng(0), []
+    rng, found, arms = np.random.default_rng(0), [], pair.starts()
     for _ in range(DRAWS):
         spent, best = 0.0, (-1.0, 0)
-        for index in rng.permutation(len(pair.arms)):
-            arm = pair.arms[index]
+        for index in rng.permutation(len(arms)):
+            arm = arms[index]
             if spent + arm.whole <= SHARE:
                 spent += arm.whole
                 best = max(best, (float(arm.curve.max()), arm.depth))
         found.append(lost(pair, best[1], spent))
-    means = np.mean(found, axis=0)
-    return float(means[0]), float(means[1]), float(means[2])
+    return mean(found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,46 +8,52 @@ import pytest
 from scipy import stats
 
 from sweep.cli import advise
-from sweep.cli.search import Search
+from sweep.cli.search import Search, usual_and_beyond
 from sweep.config import Config
 from sweep.errors import UserError
 from sweep.plan.point import plan
 from sweep.report import record
 from sweep.run.job import run_point
 from sweep.run.session import Session
-from sweep.stats.belief import Run, believe, next_run, prices, worth
+from sweep.stats.belief import LUCK, Cell, Run, believe, next_run, prices
 from sweep.stats.types import Floats
 
 pytestmark = pytest.mark.slow
 
 
-class Curve:
-    """Networks whose accuracy over depth is known, with a clock that only training moves."""
+RATES = (0.0001, 0.0003, 0.001, 0.003)
 
-    def __init__(self, curve: Floats, seconds: Sequence[float], seed: int = 0, images: int = 100) -> None:
-        self.curve, self.seconds, self.images = curve, seconds, images
+
+class Curve:
+    """Networks whose accuracy over depth is known, with a clock that only training moves.
+
+    best: the learning rate's place in RATES from which accuracy falls by 5 points per step.
+    """
+
+    def __init__(
+        self, curve: Floats, seconds: Sequence[float], seed: int = 0, images: int = 100, best: int | None = None
+    ) -> None:
+        self.curve, self.seconds, self.images, self.best = curve, seconds, images, best
         self.rng = np.random.default_rng(seed)
         self.hard = self.rng.standard_normal((9, images))
         self.now = 0.0
-        self.trained: list[tuple[int, int]] = []
+        self.trained: list[tuple[int, int, int]] = []
 
-    def search(self, budget: float, fails: Sequence[int] = (), **changes: object) -> Search:
-        config = Config(seeds=5)
-        config.data.rotate = True
-        for key, value in changes.items():
-            setattr(config.data if key == "rotate" else config, key, value)
-        point = plan(config)
-        search = Search(point, Path("nowhere"), Session(), [0.001])
+    def search(self, budget: float, fails: Collection[int] = (), folds: int = 3) -> Search:
+        search = Search(plan(Config()), Path("nowhere"), Session(), [0.001] if self.best is None else RATES)
+        search.folds = [*range(folds)]
 
-        def train(depth: int, fold: int) -> None:
-            self.trained.append((depth, fold))
+        def train(cell: Cell, fold: int) -> None:
+            depth, rate = cell
+            self.trained.append((depth, rate, fold))
             self.now += self.seconds[depth]
             if depth in fails:
-                search.failed.add(depth)
+                search.failed.add(cell)
                 return
-            luck = np.clip(self.curve[depth] + 0.012 * self.rng.standard_normal(), 0.02, 0.98)
-            level = np.sqrt(0.6) * self.hard[fold] + np.sqrt(0.4) * self.rng.standard_normal(self.images)
-            search.runs.append(Run(depth, fold, level < stats.norm.ppf(luck), self.seconds[depth]))
+            level = self.curve[depth] - 0.05 * abs(rate - (rate if self.best is None else self.best))
+            luck = np.clip(level + 0.012 * self.rng.standard_normal(), 0.02, 0.98)
+            score = np.sqrt(0.6) * self.hard[fold] + np.sqrt(0.4) * self.rng.standard_normal(self.images)
+            search.runs.append(Run(depth, rate, fold, score < stats.norm.ppf(luck), self.seconds[depth]))
 
         search._train = train  # type: ignore[method-assign]  # noqa: SLF001
         search.run(lambda: budget - self.now)
@@ -66,57 +72,89 @@ CURVES = {
 }
 
 
-def test_belief_is_between_what_was_seen_and_what_neighbours_say() -> None:
-    def run(depth: int, share: float, count: int) -> Run:
-        return Run(depth, 0, np.arange(count) < round(share * count), 1.0)
+def run(depth: int, share: float, count: int, rate: int = 0, fold: int = 0) -> Run:
+    return Run(depth, rate, fold, np.arange(count) < round(share * count), 1.0)
 
-    many = believe(6, [run(0, 0.8, 100_000), run(5, 0.6, 100_000)])
-    assert many.mean[[0, 5]] == pytest.approx([0.8, 0.6], abs=0.01)
-    assert (np.diff(many.mean) < 0).all(), "between them a straight line, as nothing else is known"
-    assert np.diff(many.mean) == pytest.approx(np.full(5, np.diff(many.mean).mean()), abs=1e-6)
-    few = believe(6, [run(0, 0.8, 20), run(5, 0.6, 20)])
-    assert few.mean[0] - few.mean[5] < many.mean[0] - many.mean[5], "few images are believed less"
-    assert (np.diag(few.covariance) > np.diag(many.covariance)).all()
+
+def test_belief_is_between_what_was_seen_and_what_neighbours_say() -> None:
+    many = believe(6, [0.0], [run(0, 0.8, 100_000), run(5, 0.6, 100_000)], [0])
+    assert many.mean[[0, 5], 0] == pytest.approx([0.8, 0.6], abs=0.01)
+    assert (np.diff(many.mean[:, 0]) < 0).all(), "between them it falls, as nothing else is known"
+    few = believe(6, [0.0], [run(0, 0.8, 20), run(5, 0.6, 20)], [0])
+    assert few.mean[0, 0] - few.mean[5, 0] < many.mean[0, 0] - many.mean[5, 0], "few images are believed less"
+    assert (few.sd > many.sd).all()
+
+
+def test_a_rate_that_is_better_at_one_depth_is_believed_better_at_others() -> None:
+    decades = [-0.5, 0.0, 0.5]
+    for better in (0, 2):
+        seen = [run(3, 0.6 + 0.1 * (rate == better), 500, rate) for rate in (0, 2)]
+        belief = believe(6, decades, seen, [0])
+        for depth in (0, 1, 2, 4):
+            assert belief.mean[depth, better] > belief.mean[depth, 2 - better]
+    assert belief.best(3, {(3, 0), (3, 2), (4, 1)}) == (3, 2)
 
 
 def test_depths_judged_on_the_same_images_are_compared_more_closely() -> None:
     rng = np.random.default_rng(0)
-    first = rng.random(200) < 0.8
-    other = first ^ (rng.random(200) < 0.05)  # right on nearly the same images
+    first = rng.random(100) < 0.8
+    other = first ^ (rng.random(100) < 0.05)  # right on nearly the same images
 
-    def spread(fold: int) -> float:
-        belief = believe(2, [Run(0, 0, first, 1), Run(1, fold, other, 1)])
-        return float(belief.covariance[0, 0] + belief.covariance[1, 1] - 2 * belief.covariance[0, 1])
+    alone = [Run(0, 0, 0, first, 1), Run(1, 0, 1, other, 1)]
+    together = [Run(0, 0, 0, first, 1), Run(1, 0, 0, other, 1)]
 
-    assert spread(0) < 0.6 * spread(1)
+    def apart(runs: list[Run]) -> float:
+        covariance = believe(2, [0.0], runs, [0, 1]).covariance
+        return float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+
+    assert apart(together) < 0.75 * apart(alone)
+
+
+def test_belief_after_a_run_is_that_of_all_runs_and_exact() -> None:
+    """Against the textbook formula for a normal vector of which sums with noise were seen."""
+    runs = [run(5, 0.6, 50, 1), run(4, 0.7, 50, 0, 1), run(0, 0.8, 50, 1, 1), run(0, 0.75, 50, 0, 0)]
+    belief, prior = believe(6, [-0.3, 0.3], runs, [0, 1]), believe(6, [-0.3, 0.3], [], [0, 1])
+    share = np.mean([each.correct.mean() for each in runs])
+    spread, alike = (
+        share * (1 - share) / 50,
+        np.clip(np.mean([np.corrcoef(runs[a].correct, runs[b].correct)[0, 1] for a, b in ((0, 3), (1, 2))]), 0, 0.95),
+    )
+    seen = np.zeros((4, 14))
+    for row, each in enumerate(runs):
+        seen[row, each.depth * 2 + each.rate] = seen[row, 12 + each.fold] = 1
+    covariance = prior.covariance.copy()
+    covariance[12:, 12:] = np.eye(2) * alike * spread
+    noise = np.eye(4) * ((1 - alike) * spread + LUCK**2)
+    gain = covariance @ seen.T @ np.linalg.inv(seen @ covariance @ seen.T + noise)
+    accuracies = np.array([each.correct.mean() for each in runs])
+    assert belief.state == pytest.approx(prior.state + gain @ (accuracies - seen @ prior.state), abs=1e-9)
+    assert belief.covariance == pytest.approx(covariance - gain @ seen @ covariance, abs=1e-9)
 
 
 def test_a_run_is_worth_more_where_little_is_known_and_the_best_may_lie() -> None:
-    sure = [Run(depth, fold, np.arange(500) < 400, 1.0) for depth in (4, 5) for fold in range(5)]
-    belief = believe(6, sure)
-    worths = [worth(belief, depth, {}, 500) for depth in range(6)]
+    sure = [run(depth, 0.8, 500, fold=fold) for depth in (4, 5) for fold in range(3)]
+    belief = believe(6, [0.0], sure, range(4))
+    worths = [belief.worth((depth, 0), 3) for depth in range(6)]
     assert worths[:5] == sorted(worths[:5], reverse=True), "the farther from what is known, the more"
     assert worths[0] > 20 * worths[5]
     assert min(worths) >= 0
-    # Per second, the cheap depths come first.
-    action = next_run(6, sure, dict.fromkeys(range(6), 1.0), range(5))
-    assert action is not None
-    assert action[0] == 0
-    action = next_run(6, sure, {depth: 10.0**-depth for depth in range(6)}, range(5))
-    assert action is not None
-    assert action[0] == 3
+    # Per second, the cheap depths come first; a cell's next fold is the first that it was not trained on.
+    cells = [(depth, 0) for depth in range(6)]
+    assert next_run(belief, sure, cells, dict.fromkeys(range(6), 1.0)) == ((0, 0), 0)
+    assert next_run(belief, sure, cells, {depth: 10.0**-depth for depth in range(6)}) == ((3, 0), 0)
+    assert next_run(belief, sure, [(5, 0)], {5: 1.0}) in (None, ((5, 0), 3))
 
 
 def test_prices_follow_what_was_measured() -> None:
-    runs = [Run(2, 0, np.ones(3, bool), 1.0), Run(2, 1, np.ones(3, bool), 3.0)]
+    runs = [Run(2, 0, 0, np.ones(3, bool), 1.0), Run(2, 0, 1, np.ones(3, bool), 3.0)]
     assert prices(3, runs) == [6, 4, 2]
-    assert prices(3, [*runs, Run(1, 0, np.ones(3, bool), 10.0)]) == [15, 10, 2]
+    assert prices(3, [*runs, Run(1, 0, 0, np.ones(3, bool), 10.0)]) == [15, 10, 2]
 
 
-def test_search_ends_where_the_time_does_and_always_trains_a_head() -> None:
+def test_search_ends_where_the_time_does_and_always_trains_a_head_and_a_block() -> None:
     short = Curve(CURVES["rising"], TIMES)
     assert short.search(budget=0.0).runs[0].depth == 5
-    assert short.trained == [(5, 0)]
+    assert short.trained == [(5, 0, 0), (4, 0, 0)]
     curve = Curve(CURVES["rising"], TIMES)
     search = curve.search(budget=2.0)
     assert curve.now < 2.0
@@ -126,17 +164,38 @@ def test_search_ends_where_the_time_does_and_always_trains_a_head() -> None:
 def test_search_goes_on_without_depths_that_fail() -> None:
     curve = Curve(CURVES["falling"], TIMES)
     search = curve.search(budget=20, fails=[0, 5])
-    assert {depth for depth, _ in curve.trained if depth in (0, 5)} <= {0, 5}
-    assert sum(depth in (0, 5) for depth, _ in curve.trained) <= 2, "each once"
-    assert {run.depth for run in search.runs} <= {1, 2, 3, 4}
+    assert sum(depth in (0, 5) for depth, _, _ in curve.trained) <= 2, "each once"
+    assert {each.depth for each in search.runs} <= {1, 2, 3, 4}
     with pytest.raises(UserError, match="no depth could be trained"):
         Curve(CURVES["flat"], TIMES).search(budget=20, fails=range(6))
 
 
-def test_folds_that_do_not_rotate_are_one() -> None:
-    curve = Curve(CURVES["flat"], TIMES)
-    curve.search(budget=100, rotate=False)
-    assert {fold for _, fold in curve.trained} == {0}
+def test_learning_rates_are_found_with_the_depth() -> None:
+    """Four rates, of which any may be the best by 5 points: few networks are trained far from it."""
+    for best in range(4):
+        curve = Curve(CURVES["steep"], TIMES, seed=best, images=300, best=best)
+        search = curve.search(budget=8.0)
+        kept = search.belief().keep(search.tried)
+        _, rate = search.belief().best(kept, search.tried)
+        assert CURVES["steep"][kept] - 0.05 * abs(rate - best) >= 0.75 - 0.08
+        assert abs(rate - best) <= 1
+        assert len(search.tried) < 24, "not all cells"
+
+
+def test_usual_rates_reach_beyond_both_ends() -> None:
+    assert usual_and_beyond([0.0003, 0.001]) == [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
+    search = Search(plan(Config()), Path("nowhere"), Session(), None)
+    assert search.rates == usual_and_beyond(Config().lr_list)
+    assert Search(plan(Config()), Path("nowhere"), Session(), [0.1]).rates == [0.1]
+
+
+def test_folds_are_seeds_that_validate_on_other_images(tiny: Callable[..., Config]) -> None:
+    def folds(**changes: object) -> list[int]:
+        return Search(plan(tiny(seeds=[3, 4, 5, 6, 7], **changes)), Path("nowhere"), Session(), None).folds
+
+    assert folds(data_rotate=False) == [3], "all judge the same images"
+    assert len(folds(data_rotate=True, data_val_fraction=0.333)) == 3
+    assert len(folds(data_rotate=True, data_val_fraction=0.2)) == 5
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -144,10 +203,9 @@ def test_advice_loses_little_and_says_how_much(name: str) -> None:
     """30 searches on folds of 100 images, for two of ten full sweeps' hundred networks: a fifth and less."""
     lost, expected = [], []
     for seed in range(30):
-        curve = Curve(CURVES[name], TIMES, seed)
-        search = curve.search(budget=5.0)
+        search = Curve(CURVES[name], TIMES, seed).search(budget=5.0)
         belief = search.belief()
-        keep = belief.keep({run.depth for run in search.runs})
+        keep = belief.keep(search.tried)
         lost.append(max(CURVES[name]) - CURVES[name][keep])
         expected.append(belief.expected_loss()[keep])
     assert np.mean(lost) < 0.015
@@ -179,18 +237,6 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
     again = advise.advise([*settings, "budget_minutes=5"])
     assert again.splitlines()[-1] == text.splitlines()[-1]
     assert re.search(r"0\.\d s", capsys.readouterr().out), "what was trained is read from its records"
-
-
-def test_learning_rates_follow_those_that_were_best_deeper(tiny: Callable[..., Config]) -> None:
-    point = plan(tiny(data_rotate=True))
-    search = Search(point, Path("nowhere"), Session(), None)
-    assert search.rates(5) == [0.003, 0.01]
-    for depth, lr in ((5, 0.01), (4, 0.003)):
-        facts = plan(tiny(freeze_depth=depth)).facts
-        search.chosen.append(record.Record(facts, "job", "ok", 0, lr=lr, selected=True))
-    assert search.rates(4) == [0.003], "of a depth that was tuned, the best"
-    assert search.rates(3) == search.rates(0) == [0.001, 0.003]
-    assert Search(point, Path("nowhere"), Session(), [0.1]).rates(0) == [0.1]
 
 
 def test_scores_of_a_depth_are_those_of_its_job(tiny: Callable[..., Config], tmp_path: Path, session: Session) -> None:

@@ -42,8 +42,10 @@ Takes every setting of `python -m sweep --help` but freeze_depth and pretrained,
 
 BUDGET = 10.0  # minutes
 NAME = "advise"  # below outputs/
-# How networks are trained, unless the user says otherwise: to a plateau, each seed on a fold of its own.
-RECIPE = ("batch_size=20", "seeds=5", "optimizer.schedule=plateau", "optimizer.extend=2", "data.rotate=true")
+# How networks are trained, unless the user says otherwise: to a plateau. Few networks choose a depth, so that each is
+# judged on many images: a third, and each seed on another third.
+RECIPE = ("batch_size=20", "optimizer.schedule=plateau", "data.rotate=true")
+JUDGED = ("seeds=3", "data.val_fraction=0.333")
 EPOCHS, STEPS = 40, 2000  # at most, unless the user says otherwise; one epoch at least
 POSSIBLE = 0.05  # a depth is named beside the recommended one if it is good with this probability
 
@@ -96,7 +98,7 @@ def _plan(overrides: Sequence[str]) -> Point:
             raise UserError(f"{each}: no such option; use key=value, and see --help")
     # what comes first gives way to the user's own
     try:
-        whole = [f"name={NAME}", *RECIPE, *overrides, "freeze_depth=0", "pretrained=true"]
+        whole = [f"name={NAME}", *RECIPE, *JUDGED, *overrides, "freeze_depth=0", "pretrained=true"]
         (point,) = compose.points(whole, multirun=False)
     except UserError as error:
         raise UserError(str(error).replace("several values need -m", "advise takes one value")) from error
@@ -141,24 +143,26 @@ class Advice:
         self.search, self.scores = search, scores
         self.belief = search.belief()
         # What was not trained is not recommended, whatever is believed of it.
-        self.depth = self.belief.keep({run.depth for run in search.runs})
-        self.chosen = next(each for each in search.chosen if each.facts.freeze_depth == self.depth)
+        self.depth = self.belief.keep(search.tried)
+        self.chosen = search.member(self.belief.best(self.depth, search.tried))
         self.loss = self.belief.expected_loss()
         self.good = self.belief.good(MARGIN)
-        placed = next((each for each in search.chosen if each.similarity is not None), None)
+        placed = next((each for each in search.members if each.similarity is not None), None)
         self.rule = rule(search.point, placed)
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table: a row per depth."""
         lines = []
-        runs, spread = self.search.runs, 196 * np.sqrt(np.diag(self.belief.covariance))
+        runs, tried, belief = self.search.runs, self.search.tried, self.belief
         for depth in range(self.search.n_depths):
             own = [run for run in runs if run.depth == depth]
+            rate = int(belief.mean[depth].argmax())
             line = {"frozen": f"{depth}/{self.search.n_depths - 1}" + (" <-" if depth == self.depth else "")}
-            shares = [run.correct.mean() for run in own]
+            line["networks"] = str(len(own))
+            line["best lr"] = f"{self.search.rates[belief.best(depth, tried)[1]]:g}" if own else "-"
+            shares = [run.correct.mean() for run in own if run.cell == belief.best(depth, tried)]
             line["validation %"] = f"{100 * np.mean(shares):.1f}" if own else "-"
-            line["folds"] = str(len(own))
-            line["believed %"] = f"{100 * self.belief.mean[depth]:.1f} ± {spread[depth]:.1f}"
+            line["believed %"] = f"{100 * belief.mean[depth, rate]:.1f} ± {196 * belief.sd[depth, rate]:.1f}"
             line["expected loss"] = f"{100 * self.loss[depth]:.1f}"
             line["good, %"] = f"{100 * self.good[depth]:.0f}"
             line["s/network"] = f"{np.mean([run.seconds for run in own]):.3g}" if own else "-"
@@ -178,7 +182,7 @@ class Advice:
         n_val = len(self.search.runs[0].correct)
         settings = [each for each in overrides if not each.startswith(("name=", "optimizer.lr=", "epochs="))]
         named = {each.partition("=")[0] for each in settings}
-        settings += [each for each in RECIPE if each.partition("=")[0] not in {*named, "seeds", "optimizer.extend"}]
+        settings += [each for each in RECIPE if each.partition("=")[0] not in named]
         settings += [f"epochs={point.config.epochs}", f"optimizer.lr={chosen.lr:g}", "pretrained=true"]
         settings += [f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
         return "\n".join(
@@ -190,9 +194,10 @@ class Advice:
                 f"Keep {self.depth} of {self.search.n_depths - 1} blocks frozen{apart}.",
                 f"Expected loss against the best depth: {100 * self.loss[self.depth]:.1f} accuracy points; at most "
                 f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
-                f"Accuracy on test images, of one network: {100 * (chosen.test_accuracy or 0):.1f} %.",
-                f"believed: ± 95 %, of {len(self.search.runs)} networks on folds of {n_val} validation images;"
-                " neighbouring depths are believed to be alike. good: at most a point below the best.",
+                f"Accuracy on test images, of one network trained on {chosen.n_train} images: "
+                f"{100 * (chosen.test_accuracy or 0):.1f} %.",
+                f"believed: ± 95 %, of {len(self.search.runs)} networks judged on {n_val} validation images each;"
+                " neighbouring depths and rates are believed to be alike. good: at most a point below the best.",
                 self.rule,
                 "",
                 "Train and export it:",
@@ -212,13 +217,15 @@ class Advice:
             "depths": [
                 {
                     "freeze_depth": depth,
-                    "believed": float(self.belief.mean[depth]),
-                    "sd": float(np.sqrt(self.belief.covariance[depth, depth])),
+                    "believed": float(self.belief.mean[depth].max()),
+                    "sd": float(self.belief.sd[depth, self.belief.mean[depth].argmax()]),
                     "expected_loss": float(self.loss[depth]),
                     "probability_good": float(self.good[depth]),
-                    "val_accuracy": {
-                        str(run.fold): float(run.correct.mean()) for run in self.search.runs if run.depth == depth
-                    },
+                    "networks": [
+                        {"lr": self.search.rates[run.rate], "fold": run.fold, "val_accuracy": float(run.correct.mean())}
+                        for run in self.search.runs
+                        if run.depth == depth
+                    ],
                     "scores": dict(self.scores[depth]),
                 }
                 for depth in range(self.search.n_depths)

@@ -1,10 +1,14 @@
-"""Trains networks for advice: one depth and one fold at a time, each time the one that is worth most for its time."""
+"""Trains networks for advice: one depth, rate and fold at a time, each time the one that is worth most for its time."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.plan.point import Point, plan
 from sweep.report import record
@@ -12,17 +16,34 @@ from sweep.report.record import Record
 from sweep.run.job import run_point
 from sweep.run.members import half_decade
 from sweep.run.session import Session
-from sweep.stats.belief import Belief, Run, believe, next_run, prices
+from sweep.stats.belief import Belief, Cell, Run, believe, next_run, prices
 
-HEAD_RATES = (0.003, 0.01)  # learning rates of the first network, a head alone
+BEYOND = 3  # half-decades below and above the usual learning rates that may be tried
+
+
+def usual_and_beyond(usual: Sequence[float]) -> list[float]:
+    """Return the learning rates that may be tried, ascending, from the usual ones."""
+    rates = list(usual)
+    for _ in range(BEYOND):
+        rates = [half_decade(rates[0], -1), *rates, half_decade(rates[-1], 1)]
+    return rates
+
+
+def first(cells: Sequence[Cell], runs: Sequence[Run], belief: Belief) -> Cell | None:
+    """Return one of the first two cells, of a head and a block more, from which follows what others take; else None."""
+    tried = {run.depth for run in runs}
+    fresh = [cell for cell in cells if cell[0] not in tried]
+    if len(tried) > 1 or not fresh:
+        return None
+    return max(fresh, key=lambda cell: (cell[0], belief.mean[cell]))
 
 
 @dataclass
 class Search:
-    """Trains depth after depth until time is over or no network is worth its time.
+    """Trains network after network until time is over or none is worth its time.
 
-    point: with nothing frozen, as all are trained.
-    given: the learning rates that the user asks for; else they follow from those that were best deeper.
+    point: with nothing frozen, as all are trained; its learning rates are the usual ones.
+    given: the learning rates that the user asks for; else those around the usual ones may be tried.
     """
 
     point: Point
@@ -30,81 +51,90 @@ class Search:
     session: Session
     given: Sequence[float] | None
     runs: list[Run] = field(default_factory=list)
-    chosen: list[Record] = field(default_factory=list)  # the best network of every run
-    failed: set[int] = field(default_factory=set)
+    members: list[Record] = field(default_factory=list)  # of every run
+    failed: set[Cell] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
     @property
     def n_depths(self) -> int:
         return self.point.facts.n_blocks + 1
 
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates that may be tried, ascending."""
+        return list(self.given) if self.given else usual_and_beyond(self.point.config.lr_list)
+
+    @functools.cached_property
+    def folds(self) -> list[int]:
+        """The seeds to train with: those that validate on other images than the seeds before them."""
+        config = self.point.config
+        task = self.session.task(config.data, self.point.facts.image_size, config.cache.max_gb)
+        found: dict[int, set[int]] = {}
+        for seed in config.seed_list:
+            held = set(data.draw(config.data, task, seed).val.tolist())
+            if all(2 * len(held & other) < len(held) for other in found.values()):
+                found[seed] = held
+        return list(found)
+
     def run(self, left: Callable[[], float]) -> None:
         """Train; left: gives the seconds that are left. The first network is a head, however short the time is.
 
         raises: UserError if no depth could be trained.
         """
-        config = self.point.config
-        folds = config.seed_list if config.data.rotate else config.seed_list[:1]  # else all judge the same images
-        action: tuple[int, int] | None = (self.n_depths - 1, folds[0])
-        while action:
+        cells = [(depth, rate) for depth in range(self.n_depths) for rate in range(len(self.rates))]
+        affordable: list[Cell] = []
+        while cells:
+            cell = first(cells, self.runs, self.belief())
+            action = (cell, self.folds[0]) if cell else None
+            if action is None:
+                seconds = prices(self.n_depths, self.runs)
+                affordable = [cell for cell in cells if seconds[cell[0]] < left()]
+                action = next_run(self.belief(), self.runs, affordable, dict(enumerate(seconds)))
+            if action is None:
+                break
             self._train(*action)
-            open_depths = [depth for depth in range(self.n_depths) if depth not in self.failed]
-            if not open_depths:
-                raise UserError(f"no depth could be trained; {self.root} has the errors")
-            if not self.runs:
-                action = open_depths[-1], folds[0]
-                continue
-            each = prices(self.n_depths, self.runs)
-            tried = {run.depth for run in self.runs}
-            # Of a new depth, about three learning rates are tried, unless the user says which.
-            rates = {depth: len(self.given or ()) or (1 if depth in tried else 3) for depth in open_depths}
-            seconds = {depth: each[depth] * rates[depth] for depth in open_depths}
-            affordable = {depth: price for depth, price in seconds.items() if price < left()}
-            action = next_run(self.n_depths, self.runs, affordable, folds)
-            if action is None and len(affordable) < len(seconds):
-                late = ", ".join(str(depth) for depth in seconds if depth not in affordable)
-                self.notes.append(f"out of time for more networks with {late} frozen")
+            cells = [cell for cell in cells if cell not in self.failed]
+        if not self.runs:
+            raise UserError(f"no depth could be trained; {self.root} has the errors")
+        late = sorted({depth for depth, _ in set(cells) - set(affordable)})
+        if late:
+            self.notes.append(f"out of time for more networks with {', '.join(map(str, late))} frozen")
 
     def belief(self) -> Belief:
-        """Return what is believed of the depths by now."""
-        return believe(self.n_depths, self.runs)
+        """Return what is believed by now."""
+        decades = np.log10(self.rates)
+        return believe(self.n_depths, decades - decades.mean(), self.runs, self.folds)
 
-    def rates(self, depth: int) -> list[float]:
-        """Return the learning rates to try: the best of this depth if it is known, else about that of the next deeper.
+    @property
+    def tried(self) -> set[Cell]:
+        return {run.cell for run in self.runs}
 
-        With fewer blocks frozen, the best rate is the same or lower, but for sources that are far.
-        """
-        if self.given is not None:
-            return list(self.given)
-        deeper = [member for member in self.chosen if member.facts.freeze_depth >= depth]
-        if not deeper:
-            return list(HEAD_RATES)
-        nearest = min(deeper, key=lambda member: member.facts.freeze_depth)
-        assert nearest.lr is not None, "a network that was trained has one"
-        if nearest.facts.freeze_depth == depth:
-            return [nearest.lr]
-        return [half_decade(nearest.lr, -1), nearest.lr]
+    def member(self, cell: Cell) -> Record:
+        """Return the record of the first run of a cell."""
+        return next(member for run, member in zip(self.runs, self.members, strict=True) if run.cell == cell)
 
-    def _train(self, depth: int, fold: int) -> None:
-        config = self.point.config
-        optimizer = dataclasses.replace(config.optimizer, lr=self.rates(depth))
+    def _train(self, cell: Cell, fold: int) -> None:
+        config, (depth, rate) = self.point.config, cell
+        lr = self.rates[rate]
+        optimizer = dataclasses.replace(config.optimizer, lr=lr)
         point = plan(dataclasses.replace(config, freeze_depth=depth, seeds=[fold], optimizer=optimizer))
         outcome = run_point(point, self.root, self.session, set(range(1, self.n_depths)))
-        place = f"  {depth}/{self.n_depths - 1} frozen, fold {fold}"
-        members = record.read_members(record.job_folder(self.root, point.job), fold) or []
-        best = next((member for member in members if member.selected), None)
-        if outcome.error or best is None or best.val_correct is None:
-            self.failed.add(depth)
+        place = f"  {depth}/{self.n_depths - 1} frozen, lr {lr:<6g} fold {fold}"
+        found = record.read_members(record.job_folder(self.root, point.job), fold) or []
+        member = next((each for each in found if each.selected), None)
+        if outcome.error or member is None or member.val_correct is None:
+            # A rate that is too high fails alone, with those above it; any other error is the depth's.
+            diverged = any(each.status == "diverged" for each in found)
+            self.failed |= {(depth, each) for each in range(rate if diverged else 0, len(self.rates))}
             print(f"{place}  FAILED: {outcome.error}", flush=True)
             return
-        seconds = sum(member.train_seconds or 0.0 for member in members) / len(members)
-        correct = record.unpacked(best.val_correct, best.n_val or 0)
-        self.runs.append(Run(depth, fold, correct, max(seconds, 1e-3)))
-        self.chosen.append(best)
+        correct = record.unpacked(member.val_correct, member.n_val or 0)
+        self.runs.append(Run(depth, rate, fold, correct, max(member.train_seconds or 0.0, 1e-3)))
+        self.members.append(member)
         belief = self.belief()
-        keep = belief.keep({run.depth for run in self.runs})
+        keep = belief.keep(self.tried)
         print(
-            f"{place}, lr {best.lr:g}  {outcome.seconds:6.1f} s  validation {100 * correct.mean():5.1f} %"
+            f"{place} {outcome.seconds:6.1f} s  validation {100 * correct.mean():5.1f} %"
             f"   so far: keep {keep}, expected loss {100 * belief.expected_loss()[keep]:.1f} points",
             flush=True,
         )

@@ -1,10 +1,14 @@
-"""Which depth to train next, and which to keep: a Gaussian belief about the curve over depth, sharpened run by run.
+"""Which network to train next, and which depth to keep: a Gaussian belief about accuracy, sharpened run by run.
 
-Before any run, neighbouring depths are believed to be alike: the curve is Brownian motion over the share of blocks that
-are frozen. A run is one network, trained on one fold and judged on the fold's validation images; runs of one fold see
-the same images, so that their difference is known better than either. The next run is the one whose outcome is expected
-to raise the accuracy of the depth that would then be kept the most, for its time (the knowledge gradient of Frazier,
-Powell and Dayanik 2009).
+A cell is a depth (how many blocks are frozen) with a learning rate. A run is one network of a cell, trained on one fold
+and judged on the fold's validation images; that these are easy or hard is believed too, so that cells which were judged
+on the same images are compared more closely. The next run is the one whose outcome is expected to raise the accuracy of
+the cell that would then be believed best the most, for its time (the knowledge gradient of Frazier, Powell and Dayanik
+2009).
+
+What is believed before any run (the constants below) follows 15 pairs of target and source of docs/rule that were drawn
+by lot for it: how accuracy changes with depth and around the best rate there, rounded so that searches replayed from
+their curves expected about what they lost. Advice is judged on the other pairs (docs/evidence.md).
 """
 
 import functools
@@ -18,49 +22,84 @@ from scipy import stats
 
 from sweep.stats.types import Floats
 
-# The belief before any run, in accuracy: stated, not learned from the task.
-WHOLE = 0.08  # SD of what freezing everything changes
-LUCK = 0.015  # SD of a network's own luck
-ALIKE = 0.6  # correlation of two depths' answers on an image, where it is not known
+# The belief before any run, in accuracy. The share of frozen blocks goes from 0 to 1.
+WHOLE, SLOPE = 0.12, -0.07  # SD and mean of what freezing everything changes: Brownian motion over the share
+LAST, DROP = 0.05, -0.08  # SD and mean of what freezing the last block changes besides
+# Over the learning rate, in decades from the middle of the usual ones: a hill, for a head alone with its top elsewhere;
+# a tilt, which all depths but the head share and which moves their tops by 0.6 of a decade, for example; a smooth rest.
+CURVATURE, TOP, HEAD_TOP = 0.08, 0.1, 0.6  # per squared decade; decades
+TILT = 0.09  # SD, per decade
+REST, NEAR_SHARE, NEAR_RATE = 0.05, 0.3, 0.5  # SD; how far in the share and in decades it is alike
+LUCK = 0.025  # SD of a network's own luck, and of what else this is too smooth for
+ALIKE = 0.6  # correlation of two networks' answers on an image, where it is not known
+LEVEL = 1.0  # SD of the level of all: all but unknown
 KEEP = 0.005  # a deeper freeze may cost that much expected accuracy
 LEAST = 0.0002  # expected accuracy for which no further run is worth its time
 DRAWS = 4000
 
+Cell = tuple[int, int]  # depth, and the learning rate's place in the list
+
 
 class Run(NamedTuple):
-    """The best network of a depth on a fold: which of the fold's validation images it gets right (N,).
-
-    seconds: what one network took, of those that were trained to find the best.
-    """
+    """One network: which of the fold's validation images it gets right (N,), and how long its training took."""
 
     depth: int
+    rate: int
     fold: int
     correct: npt.NDArray[np.bool_]
     seconds: float
 
+    @property
+    def cell(self) -> Cell:
+        return self.depth, self.rate
+
 
 @dataclass(frozen=True)
 class Belief:
-    """What the accuracies of the depths may be: normal. mean: (D,). covariance: (D, D)."""
+    """What the accuracies of cells and folds may be: normal, the cells first, by depth and then by rate.
 
-    mean: Floats
+    state: (D * R + F,) means; covariance: of the state; shape: (D, R); folds: their numbers, in the order of the state.
+    own: variance of one more run of a cell around the cell and the fold together.
+    """
+
+    state: Floats
     covariance: Floats
+    shape: tuple[int, int]
+    folds: tuple[int, ...]
+    own: float
 
-    def keep(self, among: Collection[int]) -> int:
-        """Return the deepest of these depths that is expected to lose at most KEEP against the best of them."""
-        best = max(self.mean[depth] for depth in among)
-        return max(depth for depth in among if self.mean[depth] >= best - KEEP)
+    @property
+    def mean(self) -> Floats:
+        """The expected accuracies (D, R) of the cells."""
+        return self.state[: self.shape[0] * self.shape[1]].reshape(self.shape)
+
+    @property
+    def sd(self) -> Floats:
+        """How well each is known, (D, R); that the level of all is unknown does not count."""
+        known: Floats = np.sqrt(np.diag(self.covariance)[: self.mean.size]).reshape(self.shape)
+        return known
+
+    def best(self, depth: int, among: Collection[Cell]) -> Cell:
+        """Return which of these cells is expected to be the best one of a depth."""
+        return max((cell for cell in among if cell[0] == depth), key=lambda cell: self.mean[cell])
+
+    def keep(self, among: Collection[Cell]) -> int:
+        """Return the deepest depth of which one of these cells is expected to lose at most KEEP against the best."""
+        best = max(self.mean[cell] for cell in among)
+        return max(depth for depth, rate in among if self.mean[depth, rate] >= best - KEEP)
 
     @functools.cached_property
     def _lost(self) -> Floats:
-        values, vectors = np.linalg.eigh(self.covariance)
-        normal = np.random.default_rng(0).standard_normal((len(self.mean), DRAWS))
-        drawn = self.mean[:, None] + (vectors * np.sqrt(values.clip(min=0))) @ normal
+        """Draws (D, DRAWS) of the accuracy of every depth below the best, each at the rate expected to be its best."""
+        chosen = np.arange(self.shape[0]) * self.shape[1] + self.mean.argmax(axis=1)
+        values, vectors = np.linalg.eigh(self.covariance[np.ix_(chosen, chosen)])
+        normal = np.random.default_rng(0).standard_normal((len(chosen), DRAWS))
+        drawn = self.state[chosen, None] + (vectors * np.sqrt(values.clip(min=0))) @ normal
         lost: Floats = drawn.max(axis=0) - drawn
         return lost
 
     def expected_loss(self) -> Floats:
-        """Return (D,): expected accuracy below the best depth, whichever that is."""
+        """Return (D,): expected accuracy below the best depth, whichever that is, both at their best rates."""
         loss: Floats = self._lost.mean(axis=1)
         return loss
 
@@ -69,92 +108,102 @@ class Belief:
         likely: Floats = (self._lost <= margin).mean(axis=1)
         return likely
 
+    def worth(self, cell: Cell, fold: int) -> float:
+        """Return what one more run is expected to gain: accuracy of the cell that would be believed best after it."""
+        size = self.mean.size
+        moved, spread = self._answer(cell, fold)
+        step = moved[:size] / spread  # one number is learned, so one direction moves
+        outcomes = stats.norm.ppf((np.arange(99) + 0.5) / 99)
+        best = (self.state[:size, None] + step[:, None] * outcomes).max(axis=0).mean()
+        return max(0.0, float(best - self.state[:size].max()))
 
-def believe(n_depths: int, runs: Sequence[Run]) -> Belief:
-    """Return the belief about the depths 0 to n_depths - 1 after these runs."""
-    precision = _prior(n_depths)
-    weighted = np.zeros(n_depths)
-    for fold in _folds(runs).values():
-        rows = list(fold)
-        noise = np.linalg.inv(_noise([fold[depth] for depth in rows]))
-        precision[np.ix_(rows, rows)] += noise
-        weighted[rows] += noise @ [fold[depth].correct.mean() for depth in rows]
-    covariance = np.asarray(np.linalg.inv(precision), float)
-    return Belief(covariance @ weighted, covariance)
+    def after(self, cell: Cell, fold: int, accuracy: float) -> "Belief":
+        """Return the belief after one run."""
+        moved, spread = self._answer(cell, fold)
+        surprise = accuracy - self.state[self._place(cell)] - self.state[self._fold(fold)]
+        state = self.state + moved * surprise / spread**2
+        covariance = self.covariance - np.outer(moved, moved) / spread**2
+        return Belief(state, covariance, self.shape, self.folds, self.own)
 
+    def _answer(self, cell: Cell, fold: int) -> tuple[Floats, float]:
+        """Return the covariance (S,) of the state with a run's accuracy, and the SD of the latter."""
+        place, other = self._place(cell), self._fold(fold)
+        moved: Floats = self.covariance[place] + self.covariance[other]
+        return moved, float(np.sqrt(moved[place] + moved[other] + self.own))
 
-def _prior(n_depths: int) -> Floats:
-    """Return the precision (D, D) of Brownian motion over depth whose level is all but unknown."""
-    steps = np.diff(np.eye(n_depths), axis=0) / (WHOLE / np.sqrt(n_depths - 1))
-    precision: Floats = steps.T @ steps + np.eye(n_depths) * 1e-4
-    return precision
+    def _place(self, cell: Cell) -> int:
+        return cell[0] * self.shape[1] + cell[1]
 
-
-def _folds(runs: Sequence[Run]) -> dict[int, dict[int, Run]]:
-    """Return the runs by fold and depth; of a depth that was trained twice in a fold, the last."""
-    folds: dict[int, dict[int, Run]] = {}
-    for run in runs:
-        folds.setdefault(run.fold, {})[run.depth] = run
-    return folds
-
-
-def _noise(runs: Sequence[Run]) -> Floats:
-    """Return the covariance (R, R) of the accuracies of one fold's runs, around those of their depths."""
-    correct = np.array([run.correct for run in runs], float)
-    n = correct.shape[1]
-    share = (correct.sum(axis=1) + 1) / (n + 2)  # never quite 0 or 1, so that images always vary
-    spread = np.sqrt(share * (1 - share))
-    alike = np.full((len(runs), len(runs)), ALIKE)
-    if n > 1 and (correct.std(axis=1) > 0).all():
-        alike = np.corrcoef(correct).reshape(alike.shape)
-    np.fill_diagonal(alike, 1)
-    noise: Floats = alike * np.outer(spread, spread) / n + np.eye(len(runs)) * LUCK**2
-    return noise
+    def _fold(self, fold: int) -> int:
+        return self.mean.size + self.folds.index(fold)
 
 
-def worth(belief: Belief, depth: int, fold: Mapping[int, Run], images: int) -> float:
-    """Return what one more run of a depth is expected to gain: accuracy of the depth that would be believed best after.
+def believe(n_depths: int, decades: Sequence[float], runs: Sequence[Run], folds: Sequence[int]) -> Belief:
+    """Return the belief after these runs.
 
-    fold: the runs that it would share its validation images with, by depth; images: how many these are.
+    decades: log10 of every learning rate over the middle of the usual ones. folds: all that may be trained on.
     """
-    rows = [*fold, depth]
-    share = float(np.clip(belief.mean[depth], 0.05, 0.95))
-    spread = np.sqrt(
-        [*(run.correct.mean() * (1 - run.correct.mean()) + 1e-3 for run in fold.values()), share * (1 - share)]
+    mean, cells = _prior(n_depths, decades)
+    share = float(np.clip(np.mean([run.correct.mean() for run in runs]) if runs else 0.5, 0.05, 0.95))
+    images = len(runs[0].correct) if runs else 100
+    spread, alike = share * (1 - share) / images, _alike(runs)
+    covariance = np.zeros((len(mean) + len(folds),) * 2)
+    covariance[: len(mean), : len(mean)] = cells
+    covariance[len(mean) :, len(mean) :] = np.eye(len(folds)) * alike * spread
+    own = (1 - alike) * spread + LUCK**2
+    shape = n_depths, len(decades)
+    belief = Belief(np.append(mean, np.zeros(len(folds))), covariance, shape, tuple(folds), own)
+    for run in runs:
+        belief = belief.after(run.cell, run.fold, float(run.correct.mean()))
+    return belief
+
+
+def _prior(n_depths: int, decades: Sequence[float]) -> tuple[Floats, Floats]:
+    """Return means (D * R,) and their covariance, before any run; around a level that is all but unknown."""
+    share = np.repeat(np.linspace(0, 1, n_depths), len(decades))
+    rate = np.tile(np.asarray(decades, float), n_depths)
+    last = (share == 1).astype(float)
+    top = np.where(share == 1, HEAD_TOP, TOP)
+    mean = 0.5 + SLOPE * share + DROP * last - CURVATURE * (rate - top) ** 2
+    apart, ratio = np.abs(share[:, None] - share), (rate[:, None] - rate) / NEAR_RATE
+    tilt = TILT * (1 - last) * rate
+    covariance = (
+        LEVEL**2
+        + WHOLE**2 * np.minimum(share[:, None], share)
+        + LAST**2 * np.outer(last, last)
+        + np.outer(tilt, tilt)
+        + REST**2 * np.exp(-apart / NEAR_SHARE - ratio**2 / 2)
     )
-    alike = np.full((len(rows), len(rows)), ALIKE)
-    np.fill_diagonal(alike, 1)
-    noise = alike * np.outer(spread, spread) / images + np.eye(len(rows)) * LUCK**2
-    after = np.linalg.inv(belief.covariance)
-    after[np.ix_(rows, rows)] += np.linalg.inv(noise)
-    if fold:  # what the fold's runs say already
-        after[np.ix_(rows[:-1], rows[:-1])] -= np.linalg.inv(noise[:-1, :-1])
-    moved = belief.covariance - np.linalg.inv(after)
-    values, vectors = np.linalg.eigh(moved)
-    step = vectors[:, -1] * np.sqrt(max(0.0, values[-1]))  # one number is learned, so one direction moves
-    outcomes = stats.norm.ppf((np.arange(99) + 0.5) / 99)
-    best = (belief.mean[:, None] + step[:, None] * outcomes).max(axis=0).mean()
-    return float(best - belief.mean.max())
+    return mean, covariance
+
+
+def _alike(runs: Sequence[Run]) -> float:
+    """Return the mean correlation of the answers of two networks that were judged on the same images."""
+    found = []
+    for fold in {run.fold for run in runs}:
+        correct = np.array([run.correct for run in runs if run.fold == fold], float)
+        correct = correct[correct.std(axis=1) > 0]
+        if len(correct) > 1:
+            found += list(np.corrcoef(correct)[np.triu_indices(len(correct), 1)])
+    return float(np.clip(np.mean(found), 0, 0.95)) if found else ALIKE
 
 
 def next_run(
-    n_depths: int, runs: Sequence[Run], seconds: Mapping[int, float], folds: Sequence[int]
-) -> tuple[int, int] | None:
-    """Return (depth, fold) of the run that is worth most for its time; None where none is worth it.
+    belief: Belief, runs: Sequence[Run], open_cells: Collection[Cell], seconds: Mapping[int, float]
+) -> tuple[Cell, int] | None:
+    """Return the cell and the fold of the run that is worth most for its time; None where none is worth it.
 
-    runs: one at least.
-    seconds: what a run takes, of every depth that may be trained.
-    folds: their numbers, in the order in which a depth is trained on them.
+    open_cells: those that may be trained; a cell's next fold is the first that it was not trained on.
+    seconds: what a run of each depth takes.
     """
-    belief, made = believe(n_depths, runs), _folds(runs)
-    images = len(runs[0].correct)
+    made = {(run.cell, run.fold) for run in runs}
     rates = {}
-    for depth, price in seconds.items():
-        fold = next((number for number in folds if depth not in made.get(number, {})), None)
-        gain = 0.0 if fold is None else worth(belief, depth, made.get(fold, {}), images)
+    for cell in open_cells:
+        fold = next((number for number in belief.folds if (cell, number) not in made), None)
+        gain = 0.0 if fold is None else belief.worth(cell, fold)
         if fold is not None and gain >= LEAST:
-            rates[depth, fold] = gain / price
-    return max(rates, key=rates.__getitem__) if rates else None
+            rates[cell, fold] = gain / seconds[cell[0]]
+    return max(sorted(rates), key=rates.__getitem__) if rates else None
 
 
 def prices(n_depths: int, runs: Sequence[Run]) -> list[float]:
