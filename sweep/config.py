@@ -133,6 +133,8 @@ class DataConfig:
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
     matched_group: str | None = None  # tasks of one group share their images: matched pairs for the verdict's tests
+    # module only: FILE:NAME of the function that returns the data set, such as my_file:dataset; see docs/own.md
+    factory: str | None = None
     file: str | None = None  # csv only: the table; its paths are relative to root, null = the table's own folder
     path_column: str | None = None  # csv only; null = by usual names, as the next three
     split_column: str | None = None  # csv only: train, val or test of each image; none = there is no such column
@@ -306,7 +308,7 @@ ADDED = {
 
 # Settings of the data that say what its files are; the others say what a task makes of them.
 FILES = (
-    *("name", "root", "file", "path_column", "image_column", "label_column", "split_column", "group_column"),
+    *("name", "root", "factory", "file", "path_column", "image_column", "label_column", "split_column", "group_column"),
     *("layout", "test", "pixel_range", "exclude"),
 )
 

@@ -44,6 +44,6 @@ def test_the_examples_run_as_they_stand(
                 done = sweep(*command[3:])
                 assert done.returncode == 0, done.stderr
             ran.append(command[2])
-    assert ran.count("sweep") >= 2
+    assert ran.count("sweep") == 3
     assert "python" in ran
     assert "sweep.models" in ran

@@ -147,7 +147,7 @@ def planned(configs: Sequence[Config]) -> list[Point | None]:
 
     raises: UserError if a point cannot be run, none is left, or points that are right one by one do not fit together.
     """
-    looked: dict[tuple[str, str | None], AbsentError | None] = {}
+    looked: dict[tuple[str | None, ...], AbsentError | None] = {}
     told: set[str] = set()
     made: list[Point | None] = []
     for config in configs:
@@ -172,15 +172,15 @@ def planned(configs: Sequence[Config]) -> list[Point | None]:
     return made
 
 
-def _require(config: DataConfig, looked: dict[tuple[str, str | None], AbsentError | None]) -> None:
+def _require(config: DataConfig, looked: dict[tuple[str | None, ...], AbsentError | None]) -> None:
     """Raise AbsentError if this data cannot be had; looked at once: that may read, or try to load, all of it."""
-    key = (config.name, config.root)
+    key = (config.name, config.root, config.factory)
     if config.name not in registry.DATASETS:
         return  # plan() says so
     if key not in looked:
         looked[key] = None
         try:
-            registry.open(DataConfig(*key)).fetch()
+            registry.open(DataConfig(config.name, config.root, factory=config.factory)).fetch()
         except AbsentError as error:
             looked[key] = error
     if absent := looked[key]:
@@ -189,7 +189,7 @@ def _require(config: DataConfig, looked: dict[tuple[str, str | None], AbsentErro
 
 def varied(made: Sequence[Point]) -> list[dict[str, str]]:
     """Return, per point, the settings that take several values within a task, less those that every table shows."""
-    own = {"pretrained", "freeze_depth", "data.name", "data.root"}
+    own = {"pretrained", "freeze_depth", "data.name", "data.root", "data.factory", "model.factory", "model.blocks"}
     rows = [
         {"source": p.facts.source} | {key: value for key, value in flat(settings.identity(p.config)) if key not in own}
         for p in made

@@ -12,6 +12,7 @@ from sweep.data.folder import ImageFolder
 from sweep.data.glyphs import Characters
 from sweep.data.handwriting import Handwriting
 from sweep.data.listed import Listed
+from sweep.data.own import OwnData
 from sweep.data.parquet import Parquet
 from sweep.data.patterns import Patterns
 from sweep.data.torchvision import DOWNLOADS, Downloaded
@@ -58,6 +59,7 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "csv": Listed,
     "arrow": Arrow,
     "webdataset": WebDataset,
+    "module": OwnData,
 }
 
 

@@ -22,6 +22,7 @@ NOT_LOADED = (
 # Settings of the files that not every data set has: what the others lack, and what to do.
 MEANT = {
     "root": ("reads no files", "add data=image_folder"),
+    "factory": ("is made by no function of yours", "add data=module"),
     "file": ("reads no table", "add data=csv"),
     "path_column": ("has no column of paths", "add data=csv"),
     "image_column": ("has no columns of images", "add data=parquet"),

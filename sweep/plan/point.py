@@ -90,7 +90,7 @@ def _identity(config: Config, source: Source, facts: Facts, images: str) -> str:
     """Return a hash of all that the results depend on: what images and weights are, not where they lie."""
     identity = settings.identity(config)
     del identity["data"]["matched_group"]
-    identity["data"] |= {"root": None, "file": None, "label": None, "block": None, "case": None, "images": images}
+    identity["data"] |= dict.fromkeys(("root", "factory", "file", "label", "block", "case")) | {"images": images}
     # Random weights take only their normalisation from the source.
     identity["source"] = [source.key if config.pretrained else "random", [*source.mean], [*source.std]]
     frozen = settings.frozen_blocks(config.freeze.which, config.freeze_depth, facts.n_blocks)

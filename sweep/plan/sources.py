@@ -20,7 +20,7 @@ from sweep.models.spec import OWN, TIMM
 from sweep.plan import catalog
 
 # Settings of the data that do not change what is learnt.
-LOOSE = ("root", "file", "label", "matched_group", "case", "rotate")
+LOOSE = ("root", "factory", "file", "label", "matched_group", "case", "rotate")
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
 FORMAT = 2  # of the files of weights trained here: with the head
 
@@ -76,7 +76,7 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
     The task's own training images are no such images: trained on these, weights are Yosinski's selffer control.
     """
     own = config.data
-    same = all(getattr(own, each) == getattr(target, each) for each in ("name", "root", "file"))
+    same = all(getattr(own, each) == getattr(target, each) for each in ("name", "root", "factory", "file"))
     if config.name != "pretrain" or not same:
         return
     kept, wanted = data.kept_classes(own), data.kept_classes(target)
