@@ -32,11 +32,16 @@ class _State:
     full: bool = False
 
 
-def install() -> None:
-    """Catch Ctrl-C, SIGTERM and SIGHUP from now on, but not where they are ignored, as under nohup."""
-    for number in _SIGNALS:
+def install(*more: int) -> None:
+    """Catch Ctrl-C, SIGTERM, SIGHUP and what else is named from now on, but not where ignored, as under nohup."""
+    for number in (*_SIGNALS, *more):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
+
+
+def came() -> int | None:
+    """Return the signal that asks the process to stop, if one came."""
+    return _State.came
 
 
 def check() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hydra_plugins.freeze_sweep.local import LocalLauncher
+from sweep.cli.job import Job
 from sweep.cli.pool import Pool
 from sweep.config import Config
 from sweep.plan.point import Point, plan
@@ -36,25 +37,40 @@ def members(root: Path, point: Point) -> list[dict[str, object]]:
     return [{key: value for key, value in asdict(each).items() if key not in TIMES} for each in found]
 
 
-def go(pool: Pool, points: list[Point], begin: Callable[[Point], object] = lambda point: None) -> dict[str, Outcome]:
-    outcomes: dict[str, Outcome] = {}
-    pool.run(points, lambda point: begin(point) is not False, lambda point, done: outcomes.update({point.job: done}))
-    return outcomes
+class Watched(Job):
+    """Keeps what came of the points; does something before each."""
+
+    def __init__(self, root: Path, points: list[Point], before: Callable[[Point], None] = lambda point: None) -> None:
+        super().__init__(root, {(point.job,): point for point in points}, {})
+        self.outcomes: dict[str, Outcome | None] = {}
+        self.before = before
+
+    def begin(self, point: Point) -> bool:
+        self.before(point)
+        return super().begin(point)
+
+    def end(self, point: Point, outcome: Outcome | None) -> None:
+        self.outcomes[point.job] = outcome
+
+    def errors(self) -> list[str | None]:
+        """Return, by point, why it has no result."""
+        found = [self.outcomes[job] for job in self.jobs]
+        return [outcome.error if outcome else "not started" for outcome in found]
 
 
 def test_records_are_those_of_one_process(points: list[Point], tmp_path: Path) -> None:
-    outcomes = go(Pool(tmp_path / "pool", {}, [ONE_THREAD] * 2), points)
-    assert sorted(outcomes) == sorted(point.job for point in points)
+    job = Watched(tmp_path / "pool", points)
+    Pool([ONE_THREAD] * 2).run(points, job)
+    assert job.errors() == [None] * 3
     torch.set_num_threads(1)  # as the workers
     session = Session()
     for point in points:
         run_point(point, tmp_path / "alone", session)
         assert members(tmp_path / "pool", point) == members(tmp_path / "alone", point) != []
-        assert outcomes[point.job].error is None
 
 
 def test_a_worker_that_dies_takes_one_point_with_it(points: list[Point], tmp_path: Path) -> None:
-    pool = Pool(tmp_path, {}, [ONE_THREAD])
+    pool = Pool([ONE_THREAD])
     (worker,) = pool.workers
 
     def kill_before_the_second(point: Point) -> None:
@@ -63,17 +79,20 @@ def test_a_worker_that_dies_takes_one_point_with_it(points: list[Point], tmp_pat
             worker.running.process.kill()
             worker.running.process.join()
 
-    outcomes = go(pool, points, kill_before_the_second)
-    assert [outcomes[point.job].error is None for point in points] == [True, False, True]
-    error = record.read_failure(record.job_folder(tmp_path, points[1].job))
-    assert error == outcomes[points[1].job].error
+    job = Watched(tmp_path, points, kill_before_the_second)
+    pool.run(points, job)
+    first, error, third = job.errors()
+    assert (first, third) == (None, None)
+    assert error == record.read_failure(record.job_folder(tmp_path, points[1].job))
     assert error
     assert "SIGKILL" in error
-    assert go(Pool(tmp_path, {}, [ONE_THREAD]), points[1:2])[points[1].job].error is None, "a rerun completes it"
+    again = Watched(tmp_path, points[1:2])
+    Pool([ONE_THREAD]).run(points[1:2], again)
+    assert again.errors() == [None], "a rerun completes it"
 
 
 def test_an_interrupt_leaves_no_worker_behind(points: list[Point], tmp_path: Path) -> None:
-    pool = Pool(tmp_path, {}, [ONE_THREAD] * 2)
+    pool = Pool([ONE_THREAD] * 2)
     seen = []
 
     def interrupt(point: Point) -> None:
@@ -83,7 +102,7 @@ def test_an_interrupt_leaves_no_worker_behind(points: list[Point], tmp_path: Pat
 
     processes = []
     with pytest.raises(KeyboardInterrupt):
-        go(pool, points, interrupt)
+        pool.run(points, Watched(tmp_path, points, interrupt))
     processes = [worker.running.process for worker in pool.workers if worker.running]
     assert len(processes) == 2
     assert not any(process.is_alive() for process in processes)

@@ -1,1 +1,1 @@
-"""What Hydra finds of freeze-sweep: its sweeper."""
+"""What Hydra finds of freeze-sweep: its sweeper and its launchers."""

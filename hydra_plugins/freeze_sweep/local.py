@@ -11,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from sweep.cli.pool import Pool
 from sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class LocalLauncher(Launcher):
         """Train the points with these overrides; what came of them is in their records alone."""
         points = [self.job.points[tuple(overrides)] for overrides in job_overrides]
         one_gpu = any(":" in point.config.device for point in points)  # device=cuda:1 says which
-        self.job.run_in_pool(points, self.environments(len(points), [] if one_gpu else visible_gpus()))
+        Pool(self.environments(len(points), [] if one_gpu else visible_gpus())).run(points, self.job)
         return []
 
     def environments(self, n_points: int, gpus: Sequence[str]) -> list[dict[str, str]]:

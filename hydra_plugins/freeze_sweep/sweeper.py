@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.freeze_sweep import local
+from hydra_plugins.freeze_sweep import local, slurm
 from sweep.cli import compose, multirun
 from sweep.cli.suite import EMBEDDED
 
@@ -33,6 +33,11 @@ class FreezeSweeperConf:
 ConfigStore.instance().store("freeze_sweep", FreezeSweeperConf, group="hydra/sweeper", provider="freeze_sweep")
 
 
+# Of our own launchers: what looks at their settings, and which train on other machines.
+CHECKS = {local.LocalLauncherConf._target_: local.check, slurm.SlurmLauncherConf._target_: slurm.check}
+ELSEWHERE = {slurm.SlurmLauncherConf._target_}
+
+
 class FreezeSweeper(Sweeper):
     """Hydra's part of a multirun."""
 
@@ -46,8 +51,9 @@ class FreezeSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Train what is owed and report; SystemExit says that results are missing. raises: UserError."""
-        if self.master.hydra.launcher._target_ == local.LocalLauncherConf._target_:
-            local.check(self.master.hydra.launcher)
+        target = self.master.hydra.launcher._target_
+        if target in CHECKS:
+            CHECKS[target](self.master.hydra.launcher)
         loader = self.context.config_loader
         grid = compose.expand(loader, self.master, [*self._given(), *arguments], self.stands_for)
         composed = {tuple(each): loader.load_sweep_config(self.master, each) for each in grid}
@@ -60,7 +66,7 @@ class FreezeSweeper(Sweeper):
             )
             launcher.launch(owed, initial_job_idx=0)
 
-        multirun.run(self.master, composed, launch)
+        multirun.run(self.master, composed, launch, elsewhere=target in ELSEWHERE)
 
     def _given(self) -> list[str]:
         return [f"{key}={value}" for key, value in self.params.items()]

@@ -35,12 +35,13 @@ WARNING = "warning: "  # begins, after the task, what is doubtful and not only w
 Launch = Callable[[TaskFunction, Sequence[Sequence[str]]], None]
 
 
-def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: Launch) -> None:
+def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: Launch, elsewhere: bool = False) -> None:
     """Train what is owed of these points and report.
 
     master: the config without what is swept.
     composed: the points' configs, by their overrides.
     launch: runs a task function on the points with these overrides.
+    elsewhere: whether it does so on other machines.
     raises: UserError; SystemExit with code 1 if results are missing in the end.
     """
     sweep = Multirun.of(composed)
@@ -51,12 +52,13 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
         if owed:
             root.mkdir(parents=True, exist_ok=True)
             print(f"{count}, {len(owed)} to train; results go to {root}, as they come to report.html there", flush=True)
-            session = prepare(list(owed.values()), root)
+            session = prepare(list(owed.values()), root, elsewhere)
             table.clear(root)
             table.write_manifest(root, sweep.entries(), config.study)
             OmegaConf.save(master, root / "multirun.yaml")
-            in_process = str(master.hydra.launcher._target_).endswith(".BasicLauncher")
-            _train(sweep, owed, session, launch, in_process)
+            launcher = str(master.hydra.launcher._target_)
+            heeds = launcher.startswith("hydra_plugins.freeze_sweep.") or launcher.endswith(".BasicLauncher")
+            _train(sweep, owed, session, launch, heeds)
         else:
             require_no_warning(list(sweep.points.values()), root)
             table.write_manifest(root, sweep.entries(), config.study)
@@ -131,7 +133,7 @@ def owes(point: Point, root: Path) -> bool:
     return point.config.force or bool(missing)
 
 
-def prepare(points: Sequence[Point], root: Path) -> "Session":
+def prepare(points: Sequence[Point], root: Path, elsewhere: bool = False) -> "Session":
     """Return a session for these points, their data and weights fetched; else remove the folder if it is empty."""
     from sweep.run.job import fetch  # noqa: PLC0415
     from sweep.run.session import Session  # noqa: PLC0415
@@ -142,7 +144,7 @@ def prepare(points: Sequence[Point], root: Path) -> "Session":
         for point in points:
             for note in data.notes(point.config.data):
                 told.say(f"{point.facts.task}: {note}")
-        fetch(points, session, told.say)
+        fetch(points, session, told.say, elsewhere)
     except BaseException:
         with suppress(OSError):  # it is not empty, so it was there before
             os.removedirs(root)
@@ -195,10 +197,11 @@ def export(points: Sequence[Point], root: Path) -> None:
         print(f"{folder}: {how}, {shares(member)}")
 
 
-def _train(
-    sweep: Multirun, owed: Mapping[Overrides, Point], session: "Session", launch: Launch, in_process: bool
-) -> None:
-    """Launch what is owed, and come back also after an interrupt: what there is will be reported."""
+def _train(sweep: Multirun, owed: Mapping[Overrides, Point], session: "Session", launch: Launch, heeds: bool) -> None:
+    """Launch what is owed, and come back also after an interrupt: what there is will be reported.
+
+    heeds: whether the launcher looks for interrupts by itself; one of another make is broken off.
+    """
     from sweep.cli.job import Job  # noqa: PLC0415
 
     for point in owed.values():
@@ -206,7 +209,7 @@ def _train(
     labels = {point.job: label(point, sweep.varied[overrides]) for overrides, point in sweep.points.items()}
     progress = Progress(len(sweep.points), labels, {point.job for point in owed.values()})
     page = Growing(sweep.root)
-    job = Job(owed, sweep.depths(), session, progress, page)
-    with page.kept_up(), interrupt.postponed(), nullcontext() if in_process else interrupt.waiting():
+    job = Job(sweep.root, owed, sweep.depths(), session, progress, page)
+    with page.kept_up(), interrupt.postponed(), nullcontext() if heeds else interrupt.waiting():
         launch(job, list(owed))
     progress.close()

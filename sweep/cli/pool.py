@@ -5,47 +5,34 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sweep import interrupt
+from sweep.cli.collect import Task, train
 from sweep.plan.point import Point
-from sweep.report import record
 
 if TYPE_CHECKING:
-    from sweep.run.job import Outcome
+    from sweep.cli.job import Job
 
 # Not forked: a child of a process that has used threads or CUDA cannot use them.
 _CONTEXT = multiprocessing.get_context("spawn")
 _GRACE = 5.0  # seconds that a worker has to end
 
-Depths = Mapping[str, Collection[int]]  # by job, which outputs of frozen blocks other points will ask for
-
 
 class Pool:
-    """As many workers as there are environments.
+    """As many workers as there are environments: what each has beside this process's own variables."""
 
-    root: where records go.
-    environments: what each worker has beside this process's own variables.
-    """
-
-    def __init__(self, root: Path, depths: Depths, environments: Sequence[Mapping[str, str]]) -> None:
-        self.root, self.depths = root, depths
+    def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
         self.workers = [_Worker(environment) for environment in environments]
 
-    def run(
-        self,
-        points: Sequence[Point],
-        begin: Callable[[Point], bool],
-        end: Callable[[Point, "Outcome"], None],
-    ) -> None:
+    def run(self, points: Sequence[Point], job: "Job") -> None:
         """Train these points; no worker is left behind, whatever happens.
 
-        begin: told of every point before its training starts; returns whether it may.
-        end: told of every point that was trained, and what came of it.
+        job: asked whether a point may start, and told what came of it.
         """
         waiting = list(points)
         try:
@@ -54,15 +41,16 @@ class Pool:
                     while waiting and worker.point is None:
                         point = self._next(waiting, worker)
                         waiting.remove(point)
-                        if begin(point):
-                            worker.give(point, self.root, self.depths.get(point.job, ()))
+                        if job.begin(point):
+                            worker.give(job.task(point))
                 busy = [worker for worker in self.workers if worker.point]
                 if not busy:
                     return
-                ready = wait([handle for worker in busy for handle in worker.handles()])
+                with interrupt.waiting():
+                    ready = wait([handle for worker in busy for handle in worker.handles()])
                 for worker in busy:
                     if not set(ready).isdisjoint(worker.handles()):
-                        end(*worker.take(self.root))
+                        worker.take(job)
         finally:
             for worker in self.workers:
                 worker.close()
@@ -96,29 +84,27 @@ class _Worker:
         """Return what becomes ready when the point is done or the process is gone; none if there is no point."""
         return [self.running.connection, self.running.process.sentinel] if self.running and self.point else []
 
-    def give(self, point: Point, root: Path, depths: Collection[int]) -> None:
+    def give(self, task: Task) -> None:
         self.running = self.running or self._start()
-        self.point, self.network, self.since = point, _network(point), time.monotonic()
+        self.point, self.network, self.since = task.point, _network(task.point), time.monotonic()
         with suppress(OSError):  # it has died while it was idle; take() will find that
-            self.running.connection.send((point, root, frozenset(depths)))
+            self.running.connection.send(task)
 
-    def take(self, root: Path) -> tuple[Point, "Outcome"]:
-        """Return the point and what came of it; if the process is gone, that is its failure, and recorded."""
-        from sweep.run.job import Outcome  # noqa: PLC0415
-
+    def take(self, job: "Job") -> None:
+        """Tell the job what came of the point, or that the process is gone."""
         running, point = self.running, self.point
         assert running, "it was given a point"
         assert point, "and it is taken once"
         self.point = None
         try:
-            outcome: Outcome = running.connection.recv()
+            outcome = running.connection.recv()
         except (EOFError, OSError):
             running.process.join()
             self.running = self.network = None
-            error = f"its process {_how_it_ended(running.process.exitcode)}; the same command trains it again"
-            record.write_failure(record.job_folder(root, point.job), error, "")
-            return point, Outcome(0, time.monotonic() - self.since, error)
-        return point, outcome
+            how = f"its process {_how_it_ended(running.process.exitcode)}"
+            job.lost(point, how, time.monotonic() - self.since)
+        else:
+            job.end(point, outcome)
 
     def close(self) -> None:
         """End the process; at once if it is training."""
@@ -176,13 +162,11 @@ def _serve(connection: Connection) -> None:
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)  # they reach the parent, too, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from sweep.run.job import run_point  # noqa: PLC0415  torch reads the environment when it is imported
-    from sweep.run.session import Session  # noqa: PLC0415
+    from sweep.run.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
 
     session = Session()
     while (task := connection.recv()) is not None:
-        point, root, depths = task
-        connection.send(run_point(point, root, session, depths))
+        connection.send(train(task, session))
 
 
 def _end_with_parent() -> None:

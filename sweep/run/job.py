@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 
 from sweep import paths
@@ -40,14 +41,18 @@ class Outcome:
     test_accuracy: float | None = None  # mean over seeds
 
 
-def fetch(points: Sequence[Point], session: Session, say: Callable[[str], object] = print) -> None:
+def fetch(
+    points: Sequence[Point], session: Session, say: Callable[[str], object] = print, elsewhere: bool = False
+) -> None:
     """Download or train what these points start from, and read every image: what is wrong shows before any training.
 
     say: is given a sentence on each thing that makes the images doubtful, as soon as it is known.
+    elsewhere: whether other machines train, which have the devices; the first that needs a source then trains it.
     raises: UserError for what cannot be had or read, and for more training images than there are.
     """
     for point in points:
-        machine.check(point.config.device, point.config.precision)
+        if not elsewhere:
+            machine.check(point.config.device, point.config.precision)
     fetched = set()  # to look whether a download is whole, all of it is read: once per data set
     decoded = set()
     for point in points:
@@ -62,8 +67,8 @@ def fetch(points: Sequence[Point], session: Session, say: Callable[[str], object
             data.draw(wanted, task, 0)  # raises if there are too few images
             decoded.add(repr(wanted))
     for point in points:
-        if point.config.pretrained:
-            session.weights(point.source, session.device(point))
+        if point.config.pretrained and not (elsewhere and point.source.config.name == "pretrain"):
+            session.weights(point.source, torch.device("cpu") if elsewhere else session.device(point))
 
 
 def run_point(point: Point, root: Path, session: Session, depths: Collection[int] = ()) -> Outcome:
@@ -120,6 +125,7 @@ def _train(
     if not seeds:
         return
     config, facts = point.config, point.facts
+    machine.check(config.device, config.precision)
     machine.set_precision(config.precision)
     feeder = _feeder(session, point, seeds, depths)
     feeds: dict[int, Feed] = {}

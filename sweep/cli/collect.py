@@ -1,0 +1,62 @@
+"""What travels to another process that trains a point, and how it is trained there: for all launchers alike."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.config import OnError
+from sweep.plan.point import Point
+from sweep.report import record
+
+if TYPE_CHECKING:  # torch reads the environment when it is imported, so not before there is one
+    from sweep.run.job import Outcome
+    from sweep.run.session import Session
+
+
+@dataclass(frozen=True)
+class Task:
+    """A point, and all that its training needs: its config is composed, so that no YAML is read again.
+
+    root: where records go, relative to the folder.
+    depths: which outputs of frozen blocks other points will ask for.
+    jobs: those of this run, whose failures on_error=stop heeds.
+    folder: where the command was given.
+    variables: of the environment, those that this program reads.
+    """
+
+    point: Point
+    root: Path
+    depths: frozenset[int]
+    jobs: Sequence[str]
+    folder: Path
+    variables: Mapping[str, str]
+
+
+def variables() -> dict[str, str]:
+    """Return this program's own variables of the environment."""
+    return {name: value for name, value in os.environ.items() if name.startswith("SWEEP_")}
+
+
+def stopped(point: Point, root: Path, jobs: Sequence[str]) -> bool:
+    """Return whether the point may not start, because one has failed; the records tell that to every process."""
+    stop = point.config.on_error is OnError.stop
+    return stop and any(record.read_failure(record.job_folder(root, job)) for job in jobs)
+
+
+def train(task: Task, session: "Session | None" = None) -> "Outcome | None":
+    """Train the task's point; return None where it may not start."""
+    if stopped(task.point, task.root, task.jobs):
+        return None
+    from sweep.run.job import run_point  # noqa: PLC0415
+    from sweep.run.session import Session  # noqa: PLC0415
+
+    return run_point(task.point, task.root, session or Session(), task.depths)
+
+
+def train_elsewhere(task: Task, session: "Session | None" = None) -> "Outcome | None":
+    """Train as where the command was given: in its folder, with its variables."""
+    os.environ.update(task.variables)
+    os.chdir(task.folder)
+    return train(task, session)
