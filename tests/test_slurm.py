@@ -164,8 +164,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
     """Return what a job asks of Slurm; signals end with the test."""
     commands: list[list[str]] = []
     monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
-    for name, number in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "3"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", number)
+    for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "3"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)}
     yield commands
     with suppress(SystemExit), interrupt.command():  # forgets the signal
