@@ -96,6 +96,28 @@ def test_sweep_resume_and_report(sweep: Sweep, standin_source: None, tmp_path: P
 
 
 @pytest.mark.slow
+def test_other_depths_of_the_same_settings_stay_in_the_table(
+    sweep: Sweep, standin_source: None, tmp_path: Path
+) -> None:
+    def depths() -> list[tuple[bool, int]]:
+        table = pd.read_csv(tmp_path / "outputs/sweep/table.csv")
+        return list(zip(table.pretrained, table.freeze_depth, strict=True))
+
+    own = [*SMALL[:-2], "freeze_depth=5"]
+    assert sweep("-m", *own, "pretrained=false").returncode == 0
+    assert sweep("-m", *own, "epochs=2", "pretrained=false").returncode == 0
+    assert depths() == [(False, 5)], "one epoch is another setting"
+    done = sweep("-m", *own[:-1], "freeze_depth=4", "pretrained=true")
+    assert sorted(depths()) == [(False, 5), (True, 4)]
+    assert "\n1 of its points, with these settings and finished before, were not asked for now\n" in done.stdout
+    assert "1 point, 1 to train" in done.stdout
+    for seed in (tmp_path / "outputs/sweep/jobs").glob("*random*/seed-0.json"):
+        seed.unlink()
+    assert sweep("-m", *own[:-1], "freeze_depth=4", "pretrained=true").returncode == 0
+    assert depths() == [(True, 4)], "what is not whole is left out, not missing"
+
+
+@pytest.mark.slow
 def test_every_image_is_read_before_the_first_point_trains(
     sweep: Sweep, standin_source: None, tmp_path: Path, folder_of_images: Path
 ) -> None:
@@ -175,7 +197,7 @@ def test_a_data_set_chosen_anywhere_replaces_the_embedded_tasks(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.yaml").write_text(text)
     seen: list[Mapping[tuple[str, ...], DictConfig]] = []
-    monkeypatch.setattr(multirun, "run", lambda master, composed, launch: seen.append(composed))
+    monkeypatch.setattr(multirun, "run", lambda master, composed, launch, elsewhere: seen.append(composed))
     arguments, expected = CHOICES[how]
     done = sweep("-m", "--config-dir", ".", "freeze_depth=0", *arguments)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,9 @@ Hydra launches the points, with any of its launchers. The records that they leav
 code come from those, also when a point failed or the sweep was cut short.
 """
 
+import dataclasses
+import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +26,7 @@ from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.paths import results_folder
 from sweep.plan.facts import Facts
-from sweep.plan.point import Point
+from sweep.plan.point import Point, plan
 from sweep.report import record, table
 from sweep.report.live import Growing
 
@@ -48,6 +51,7 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
     config, root = sweep.config, sweep.root
     owed = sweep.owed()
     count = f"{len(sweep.points)} point" + "s" * (len(sweep.points) > 1)
+    earlier = len(sweep.earlier)
     with writing(config.name):
         if owed:
             root.mkdir(parents=True, exist_ok=True)
@@ -69,6 +73,8 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
         report = render.build(root, sweep.entries(), config.study)
     print(f"\n{report.text}\n")
     print(f"{root}/report.html has it all; report.md, table.csv, summary.csv, verdict.json and figures/, too")
+    if earlier:
+        print(f"{earlier} of its points, with these settings and finished before, were not asked for now")
     interrupt.check()
     if config.export is Export.best:
         with writing(config.name):
@@ -106,11 +112,34 @@ class Multirun:
         return {overrides: point for overrides, point in self.points.items() if owes(point, self.root)}
 
     def entries(self) -> list[table.Entry]:
-        """Return the points as the manifest lists them."""
-        return [
-            table.Entry(point.job, point.config.seed_list, point.facts, dict(self.varied[overrides]))
+        """Return the points as the manifest lists them, with those that earlier commands have finished."""
+        own = [_entry(point, self.varied[overrides]) for overrides, point in self.points.items()]
+        if not self.earlier:
+            return own
+        places = {_settings(each): place for place, each in reversed([*enumerate(own)])}
+        return sorted(
+            [*own, *self.earlier],
+            key=lambda each: (places[_settings(each)], each.facts.freeze_depth, not each.facts.pretrained),
+        )
+
+    @functools.cached_property
+    def earlier(self) -> list[table.Entry]:
+        """What the folder has, whole, beside these points: other depths and weights of the same task and settings."""
+        known = {point.job for point in self.points.values()}
+        there = {folder.name for folder in (self.root / "jobs").glob("*/")} - known
+        bases = {  # one of the points that differ in nothing else
+            repr(dataclasses.replace(point.config, freeze_depth=0, pretrained=True)): (point, self.varied[overrides])
             for overrides, point in self.points.items()
-        ]
+            if there
+        }
+        found: dict[str, table.Entry] = {}
+        for point, varied in bases.values():
+            for pretrained, depth in itertools.product((True, False), range(point.facts.n_blocks + 1)):
+                with suppress(UserError):  # not every setting goes with every depth
+                    other = plan(dataclasses.replace(point.config, pretrained=pretrained, freeze_depth=depth))
+                    if other.job in there and not record.missing_seeds(self.root, other.job, other.config.seed_list):
+                        found[other.job] = _entry(other, varied)
+        return list(found.values())
 
     def depths(self) -> dict[str, frozenset[int]]:
         """Return, by job, how long the prefixes are that points freeze of the same network, on the same task."""
@@ -122,6 +151,15 @@ class Multirun:
         for point in self.points.values():
             depths.setdefault(network(point.facts), set()).add(point.facts.prefix)
         return {point.job: frozenset(depths[network(point.facts)] - {0}) for point in self.points.values()}
+
+
+def _entry(point: Point, varied: Mapping[str, str]) -> table.Entry:
+    return table.Entry(point.job, point.config.seed_list, point.facts, dict(varied))
+
+
+def _settings(entry: table.Entry) -> str:
+    """Return what the depths of a task that stand together in a table share."""
+    return repr((entry.facts.task, entry.facts.source, entry.facts.model, sorted(entry.varied.items())))
 
 
 def owes(point: Point, root: Path) -> bool:
