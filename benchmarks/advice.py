@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 from tabulate import tabulate
 
-from sweep.cli.search import first, usual_and_beyond
+from sweep.cli.search import first, near, usual_and_beyond
 from sweep.cli.suite import CROSSED
 from sweep.report.record import unpacked
 from sweep.stats.belief import Run, believe, next_run, prices
@@ -214,7 +214,7 @@ def replay(pair: Pair, seed: int) -> Answer:
         fresh = [cell for cell in arms if cell not in {run.cell for run in runs}]
         cell = first(fresh, runs, belief)
         if cell is None:
-            affordable = [cell for cell in fresh if seconds[cell[0]] < left]
+            affordable = [cell for cell in near(fresh, runs) if seconds[cell[0]] < left]
             action = next_run(belief, runs, affordable, dict(enumerate(seconds)))
             if action is None:
                 break

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from sweep.cli import advise
-from sweep.cli.search import Search, usual_and_beyond
+from sweep.cli.search import Search, near, usual_and_beyond
 from sweep.config import Config
 from sweep.errors import UserError
 from sweep.plan.point import plan
@@ -187,6 +187,17 @@ def test_usual_rates_reach_beyond_both_ends() -> None:
     search = Search(plan(Config()), Path("nowhere"), Session(), None)
     assert search.rates == usual_and_beyond(Config().lr_list)
     assert Search(plan(Config()), Path("nowhere"), Session(), [0.1]).rates == [0.1]
+
+
+def test_rates_are_tried_outward_from_those_that_were() -> None:
+    curve = Curve(CURVES["flat"], TIMES, best=0)
+    curve.search(budget=30.0)
+    seen: set[int] = set()
+    for depth, rate, _ in curve.trained:
+        assert not seen or depth >= 4 or min(abs(rate - other) for other in seen) <= 1
+        seen.add(rate)
+    cells = [(depth, rate) for depth in range(2) for rate in range(8)]
+    assert near(cells, [run(1, 0.5, 10, rate=3)]) == [(depth, rate) for depth in range(2) for rate in (2, 3, 4)]
 
 
 def test_folds_are_seeds_that_validate_on_other_images(tiny: Callable[..., Config]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,12 @@ def first(cells: Sequence[Cell], runs: Sequence[Run], belief: Belief) -> Cell | 
     if len(tried) > 1 or not fresh:
         return None
     return max(fresh, key=lambda cell: (cell[0], belief.mean[cell]))
+
+
+def near(cells: Iterable[Cell], runs: Sequence[Run]) -> list[Cell]:
+    """Return the cells whose rate is a half-decade at most from one that was tried; farther off, little is known."""
+    tried = {run.rate for run in runs}
+    return [cell for cell in cells if not tried.isdisjoint(range(cell[1] - 1, cell[1] + 2))]
 
 
 @dataclass
@@ -77,7 +83,7 @@ class Search:
         return list(found)
 
     def run(self, left: Callable[[], float]) -> None:
-        """Train; left: gives the seconds that are left. The first network is a head, however short the time is.
+        """Train; left: gives the seconds that are left. The first two are trained, however short the time is.
 
         raises: UserError if no depth could be trained.
         """
@@ -88,7 +94,7 @@ class Search:
             action = (cell, self.folds[0]) if cell else None
             if action is None:
                 seconds = prices(self.n_depths, self.runs)
-                affordable = [cell for cell in cells if seconds[cell[0]] < left()]
+                affordable = [cell for cell in near(cells, self.runs) if seconds[cell[0]] < left()]
                 action = next_run(self.belief(), self.runs, affordable, dict(enumerate(seconds)))
             if action is None:
                 break
@@ -96,7 +102,7 @@ class Search:
             cells = [cell for cell in cells if cell not in self.failed]
         if not self.runs:
             raise UserError(f"no depth could be trained; {self.root} has the errors")
-        late = sorted({depth for depth, _ in set(cells) - set(affordable)})
+        late = sorted({depth for depth, _ in set(near(cells, self.runs)) - set(affordable)})
         if late:
             self.notes.append(f"out of time for more networks with {', '.join(map(str, late))} frozen")
 
