@@ -6,9 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from sweep.config import DataConfig, digest
 from sweep.data import decode, walk
-from sweep.data.types import Allocate, Dataset, Unreadable, joined
+from sweep.data.encoded import EncodedImages
+from sweep.data.types import Labels, joined
 
 Files = dict[str, list[tuple[Path, int]]]  # {split: [(file, label), ...]}
 
@@ -24,7 +27,7 @@ class Listing(NamedTuple):
     fingerprint: str
 
 
-class ImageFiles(Dataset):
+class ImageFiles(EncodedImages):
     """Image files that are listed somewhere."""
 
     def __init__(self, config: DataConfig) -> None:
@@ -44,9 +47,6 @@ class ImageFiles(Dataset):
     def listing(self) -> Listing:
         """Which files there are."""
         return self.looked[0]
-
-    def classes(self) -> tuple[str, ...]:
-        return self.listing.classes
 
     def fingerprint(self) -> str:
         span = self.span
@@ -71,9 +71,6 @@ class ImageFiles(Dataset):
     def pixel_range(self) -> tuple[float, float] | None:
         return self.span
 
-    def splits(self) -> tuple[str, ...]:
-        return tuple(joined(self.listing.files))
-
     def validation(self) -> int:
         return len(self.listing.files.get("val", ()))
 
@@ -84,13 +81,8 @@ class ImageFiles(Dataset):
         why = "their own range; data.pixel_range=[low,high] sets another" if self.asked_range is None else "as asked"
         return [*self.looked[1], f"of images with more than 8 bits, {low:g} is black and {high:g} is white ({why})"]
 
-    def read(self, size: int, allocate: Allocate) -> Unreadable:
-        bad: Unreadable = {}
-        for split, files in joined(self.listing.files).items():
-            images, labels = allocate(split, len(files))
-            labels[:] = [label for _, label in files]
-            bad[split] = decode.fill(images, self.encoded(split), self.span)
-        return bad
+    def labels(self, split: str) -> Labels:
+        return np.array([label for _, label in joined(self.listing.files)[split]], np.int64)
 
     def encoded(self, split: str) -> Iterator[decode.Encoded]:
         return (decode.Encoded(str(file), file) for file, _ in joined(self.listing.files)[split])

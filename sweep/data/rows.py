@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from sweep.config import DataConfig, OwnTest, digest
 from sweep.data import decode
-from sweep.data.types import Allocate, Dataset, Labels, Unreadable, joined
+from sweep.data.encoded import EncodedImages
+from sweep.data.types import Labels, joined
 from sweep.errors import UserError
 
 IMAGE_COLUMNS = ("image", "img")
@@ -54,7 +55,7 @@ class Listing:
     notes: list[str]  # sentences on what is not plain
 
 
-class Rows(Dataset):
+class Rows(EncodedImages):
     """The images in files of one format at data.root."""
 
     format: Format
@@ -72,15 +73,6 @@ class Rows(Dataset):
         """What the files hold, looked up once; raises UserError, also for a wrong label."""
         return list_rows(self.format, self.root, self.image_column, self.label_column, self.test)
 
-    def classes(self) -> tuple[str, ...]:
-        return self.listing.classes
-
-    def fingerprint(self) -> str:
-        return self.listing.fingerprint
-
-    def splits(self) -> tuple[str, ...]:
-        return tuple(joined(self.listing.files))
-
     def validation(self) -> int:
         return len(self.listing.labels.get("val", ()))
 
@@ -90,15 +82,9 @@ class Rows(Dataset):
     def label(self) -> str | None:
         return Path(self.root).expanduser().resolve().name.removesuffix(self.format.suffix) if self.root else None
 
-    def read(self, size: int, allocate: Allocate) -> Unreadable:
-        bad: Unreadable = {}
-        numbers = joined({split: [of_split] for split, of_split in self.listing.labels.items()})
-        for split in joined(self.listing.files):
-            of_split = np.concatenate(numbers[split])
-            images, labels = allocate(split, len(of_split))
-            labels[:] = of_split
-            bad[split] = decode.fill(images, self.encoded(split))
-        return bad
+    def labels(self, split: str) -> Labels:
+        numbers = joined({name: [of_split] for name, of_split in self.listing.labels.items()})
+        return np.concatenate(numbers[split])
 
     def encoded(self, split: str) -> Iterator[decode.Encoded]:
         return (row for file in joined(self.listing.files)[split] for row in self._rows(file))

@@ -13,7 +13,8 @@ import numpy as np
 
 from sweep.config import DataConfig, OwnTest, digest
 from sweep.data import decode, layout, shards, table, tar
-from sweep.data.types import Allocate, Dataset, Labels, Unreadable, joined
+from sweep.data.encoded import EncodedImages
+from sweep.data.types import Labels, joined
 from sweep.errors import AbsentError, UserError
 
 LAYOUT = "a .tar or .tar.gz archive, or a folder of them: train-*.tar and test-*.tar, or train/*.tar and test/*.tar"
@@ -49,7 +50,7 @@ class Listing(NamedTuple):
     notes: list[str]
 
 
-class WebDataset(Dataset):
+class WebDataset(EncodedImages):
     """The images in one archive, or in a folder of them, at data.root."""
 
     takes = frozenset({"root", "label_column", "test"})
@@ -78,15 +79,6 @@ class WebDataset(Dataset):
         roles = [{split: len(group) for split, group in files.items()}] if "val" in files else []
         return Listing(classes, files, images, digest([rows, kind, self.label_column, *roles]), notes + _left(found))
 
-    def classes(self) -> tuple[str, ...]:
-        return self.listing.classes
-
-    def fingerprint(self) -> str:
-        return self.listing.fingerprint
-
-    def splits(self) -> tuple[str, ...]:
-        return tuple(joined(self.listing.files))
-
     def validation(self) -> int:
         return sum(len(self.listing.images[file]) for file in self.listing.files.get("val", ()))
 
@@ -96,14 +88,10 @@ class WebDataset(Dataset):
     def label(self) -> str | None:
         return _stem(Path(self.root).expanduser().resolve()) if self.root else None
 
-    def read(self, size: int, allocate: Allocate) -> Unreadable:
-        bad: Unreadable = {}
-        for split, files in joined(self.listing.files).items():
-            of_split = self._labels(files)
-            images, labels = allocate(split, len(of_split))
-            labels[:] = of_split
-            bad[split] = decode.fill(images, self.encoded(split))
-        return bad
+    def labels(self, split: str) -> Labels:
+        number_of = {name: number for number, name in enumerate(self.listing.classes)}
+        files = joined(self.listing.files)[split]
+        return np.array([number_of[i.label] for file in files for i in self.listing.images[file]], np.int64)
 
     def encoded(self, split: str) -> Iterator[decode.Encoded]:
         return (image for file in joined(self.listing.files)[split] for image in self._encoded(file))
@@ -113,10 +101,6 @@ class WebDataset(Dataset):
             f"{file.name} {i.key}" for file in joined(self.listing.files)[split] for i in self.listing.images[file]
         )
         return next(name for number, name in enumerate(names) if number == row)
-
-    def _labels(self, files: list[Path]) -> Labels:
-        number_of = {name: number for number, name in enumerate(self.listing.classes)}
-        return np.array([number_of[i.label] for file in files for i in self.listing.images[file]], np.int64)
 
     def _encoded(self, file: Path) -> Iterator[decode.Encoded]:
         key_of = {image.number: image.key for image in self.listing.images[file]}
