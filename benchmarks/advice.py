@@ -25,10 +25,10 @@ import numpy.typing as npt
 import pandas as pd
 from tabulate import tabulate
 
-from sweep.cli.search import first, near, usual_and_beyond
+from sweep.cli.search import choose, decades, usual_and_beyond
 from sweep.cli.suite import CROSSED
 from sweep.report.record import unpacked
-from sweep.stats.belief import Run, believe, next_run, prices
+from sweep.stats.belief import Run, believe
 from sweep.stats.types import Floats
 
 TABLE, CURVES = Path("docs/rule/table.parquet"), Path("docs/rule/curves.parquet")
@@ -202,23 +202,16 @@ class Answer(NamedTuple):
 
 def replay(pair: Pair, seed: int) -> Answer:
     """Return what advise answers if it may train the networks of one replicate, in place of its own."""
-    middle = float(np.mean(np.log10(STARTS)))
     rates = usual_and_beyond(STARTS)
-    decades = [float(np.log10(rate)) - middle for rate in rates]
     arms = {(arm.depth, rates.index(arm.lr)): arm for arm in pair.arms if arm.seed == seed and arm.lr in rates}
-    n_depths, runs = len(pair.lost), list[Run]()
+    runs = list[Run]()
     while True:
-        belief = believe(n_depths, decades, runs, [seed])
-        seconds = prices(n_depths, runs)
-        left = SHARE - sum(run.seconds for run in runs)
+        belief = believe(len(pair.lost), decades(rates), runs, [seed])
         fresh = [cell for cell in arms if cell not in {run.cell for run in runs}]
-        cell = first(fresh, runs, belief)
-        if cell is None:
-            affordable = [cell for cell in near(fresh, runs) if seconds[cell[0]] < left]
-            action = next_run(belief, runs, affordable, dict(enumerate(seconds)))
-            if action is None:
-                break
-            cell, _ = action
+        action = choose(belief, runs, fresh, lambda: SHARE - sum(run.seconds for run in runs))
+        if action is None:
+            break
+        cell, _ = action
         runs.append(Run(*cell, seed, arms[cell].correct, arms[cell].whole))
     depth = belief.keep({run.cell for run in runs})
     cost = sum(run.seconds for run in runs)

@@ -159,8 +159,9 @@ class Advice:
             rate = int(belief.mean[depth].argmax())
             line = {"frozen": f"{depth}/{self.search.n_depths - 1}" + (" <-" if depth == self.depth else "")}
             line["networks"] = str(len(own))
-            line["best lr"] = f"{self.search.rates[belief.best(depth, tried)[1]]:g}" if own else "-"
-            shares = [run.correct.mean() for run in own if run.cell == belief.best(depth, tried)]
+            best = belief.best(depth, tried) if own else (depth, rate)
+            line["best lr"] = f"{self.search.rates[best[1]]:g}" if own else "-"
+            shares = [run.correct.mean() for run in own if run.cell == best]
             line["validation %"] = f"{100 * np.mean(shares):.1f}" if own else "-"
             line["believed %"] = f"{100 * belief.mean[depth, rate]:.1f} ± {196 * belief.sd[depth, rate]:.1f}"
             line["expected loss"] = f"{100 * self.loss[depth]:.1f}"

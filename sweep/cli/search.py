@@ -44,6 +44,26 @@ def near(cells: Iterable[Cell], runs: Sequence[Run]) -> list[Cell]:
     return [cell for cell in cells if not tried.isdisjoint(range(cell[1] - 1, cell[1] + 2))]
 
 
+def choose(
+    belief: Belief, runs: Sequence[Run], cells: Sequence[Cell], left: Callable[[], float]
+) -> tuple[Cell, int] | None:
+    """Return the cell and the fold of the network to train next; None if time is over or none is worth its time.
+
+    cells: those that may be trained. left: gives the seconds that are left; the first two are trained whatever it says.
+    """
+    if cell := first(cells, runs, belief):
+        return cell, belief.folds[0]
+    seconds = prices(belief.shape[0], runs)
+    affordable = [cell for cell in near(cells, runs) if seconds[cell[0]] < left()]
+    return next_run(belief, runs, affordable, dict(enumerate(seconds)))
+
+
+def decades(rates: Sequence[float]) -> list[float]:
+    """Return how many decades each rate lies above the middle of all."""
+    powers = np.log10(rates)
+    return [float(power) for power in powers - powers.mean()]
+
+
 @dataclass
 class Search:
     """Trains network after network until time is over or none is worth its time.
@@ -88,28 +108,19 @@ class Search:
         raises: UserError if no depth could be trained.
         """
         cells = [(depth, rate) for depth in range(self.n_depths) for rate in range(len(self.rates))]
-        affordable: list[Cell] = []
-        while cells:
-            cell = first(cells, self.runs, self.belief())
-            action = (cell, self.folds[0]) if cell else None
-            if action is None:
-                seconds = prices(self.n_depths, self.runs)
-                affordable = [cell for cell in near(cells, self.runs) if seconds[cell[0]] < left()]
-                action = next_run(self.belief(), self.runs, affordable, dict(enumerate(seconds)))
-            if action is None:
-                break
+        while cells and (action := choose(self.belief(), self.runs, cells, left)):
             self._train(*action)
             cells = [cell for cell in cells if cell not in self.failed]
         if not self.runs:
             raise UserError(f"no depth could be trained; {self.root} has the errors")
-        late = sorted({depth for depth, _ in set(near(cells, self.runs)) - set(affordable)})
+        seconds = prices(self.n_depths, self.runs)
+        late = sorted({depth for depth, _ in near(cells, self.runs) if seconds[depth] >= left()})
         if late:
             self.notes.append(f"out of time for more networks with {', '.join(map(str, late))} frozen")
 
     def belief(self) -> Belief:
         """Return what is believed by now."""
-        decades = np.log10(self.rates)
-        return believe(self.n_depths, decades - decades.mean(), self.runs, self.folds)
+        return believe(self.n_depths, decades(self.rates), self.runs, self.folds)
 
     @property
     def tried(self) -> set[Cell]:
