@@ -111,9 +111,7 @@ def _images(session: Session, point: Point, alone: bool) -> list[str]:
     file = results_folder(config.name) / ("inspect.png" if alone else f"inspect-{paths.plain(facts.task)}.png")
     with writing(config.name):
         paths.write_bytes(file, sheet.draw(task, f"{facts.task}, {facts.image_size} pixels"))
-        if task.unreadable:
-            listed = file.parent / data.unreadable_file(facts.task)
-            paths.write_text(listed, "".join(f"{name}\n" for name in task.unreadable))
+        data.list_unreadable(file.parent, facts.task, task)
     _say([f"some images of every class: {file}", ""])
     return [f"{facts.task}: {note}" for note in notes if note.startswith(WARNING)]
 

@@ -49,9 +49,7 @@ def _splits(root: str, named: dict[str, Path], own_test: OwnTest) -> tuple[dict[
             splits[said[0]] = _files(root, folder)
     if "train" not in splits:
         raise UserError(f"data.root={root}: has no train split, only {', '.join(named)}; use {LAYOUT}")
-    used, notes = layout.choose_test(root, splits, own_test, OwnTest.val)
-    left = [name for name in named if layout.split_name(name) is None]
-    return used, notes + ([f"not read, because they are no split: {', '.join(left[:5])}"] if left else [])
+    return shards.with_left(root, splits, named, own_test)
 
 
 def _files(root: str, folder: Path) -> list[Path]:

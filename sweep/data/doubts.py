@@ -27,7 +27,7 @@ def without_copies(task: Task, fit: Keys, test: Keys, asked: Duplicates, name: N
     copies = Copies(fit, np.isin(fit, test) | np.isin(fit, mixed))
     first = task.turns.fold(0)
     parts = [
-        _across("test images have", fit, test, name),
+        _across(fit, test, name),
         _across_fold(first, fit, name),
         _mixed(mixed, fit, test, name),
     ]
@@ -51,25 +51,30 @@ def _in_several_classes(keys: Keys, labels: Labels) -> Keys:
     return np.unique(keys[1:][(keys[1:] == keys[:-1]) & (labels[1:] != labels[:-1])])
 
 
-def _across(who: str, fit: Keys, test: Keys, name: Name) -> str:
+def _across(fit: Keys, test: Keys, name: Name) -> str:
     """Return what is to be said of test images that are among the others, too."""
-    found = np.flatnonzero(np.isin(test, fit))
-    if not len(found):
+    count, ours, theirs = _shared(test, fit)
+    if not count:
         return ""
-    twin = int(np.flatnonzero(fit == test[found[0]])[0])
-    example = f"{name('test', int(found[0]))} is {name('fit', twin)}"
-    return f"{len(found)} of {len(test)} {who} an equal one outside the test ({example})"
+    example = f"{name('test', ours)} is {name('fit', theirs)}"
+    return f"{count} of {len(test)} test images have an equal one outside the test ({example})"
 
 
 def _across_fold(fold: Fold, fit: Keys, name: Name) -> str:
     """Return what is to be said of validation images that are among those trained on."""
-    val, train = fit[fold.val], fit[fold.train]
-    found = np.flatnonzero(np.isin(val, train))
-    if not len(found):
+    count, ours, theirs = _shared(fit[fold.val], fit[fold.train])
+    if not count:
         return ""
-    twin = int(np.flatnonzero(train == val[found[0]])[0])
-    example = f"{name('fit', int(fold.val[found[0]]))} is {name('fit', int(fold.train[twin]))}"
-    return f"{len(found)} of {len(val)} validation images have an equal one in training ({example})"
+    example = f"{name('fit', int(fold.val[ours]))} is {name('fit', int(fold.train[theirs]))}"
+    return f"{count} of {len(fold.val)} validation images have an equal one in training ({example})"
+
+
+def _shared(ours: Keys, theirs: Keys) -> tuple[int, int, int]:
+    """Return how many of our keys are theirs, too, and the first places of the first such; zeros if there is none."""
+    found = np.flatnonzero(np.isin(ours, theirs))
+    if not len(found):
+        return 0, 0, 0
+    return len(found), int(found[0]), int(np.flatnonzero(theirs == ours[found[0]])[0])
 
 
 def _mixed(mixed: Keys, fit: Keys, test: Keys, name: Name) -> str:

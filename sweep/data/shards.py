@@ -1,6 +1,7 @@
 """Files that a data set is cut into: which split each belongs to, by its name."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from sweep.config import OwnTest
@@ -27,3 +28,12 @@ def by_name(root: str, found: list[Path], own_test: OwnTest, layout_of: str) -> 
         files = [f"{group[0].name}{' ...' * (len(group) > 1)} is the {split} split" for split, group in named.items()]
         notes.insert(0, ", ".join(files))
     return splits, notes
+
+
+def with_left(
+    root: str, splits: dict[str, list[Path]], names: Iterable[str], own_test: OwnTest
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return the splits that are used, and sentences on what is not plain; names: of all folders that have files."""
+    used, notes = layout.choose_test(root, splits, own_test, OwnTest.val)
+    left = [name for name in names if layout.split_name(name) is None]
+    return used, notes + ([f"not read, because they are no split: {', '.join(left[:5])}"] if left else [])

@@ -1,6 +1,7 @@
 """What makes a task of a data set: which classes, how they are split, how the images are changed, and its case."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from sweep.data import decoded, doubts, registry, turns
 from sweep.data.decoded import Decoded
 from sweep.data.types import Dataset, Fold, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
-from sweep.paths import plain
+from sweep.paths import plain, write_text
 from sweep.seeds import stream
 
 # What load() does not look at: tasks that differ in nothing else are one when loaded.
@@ -221,6 +222,12 @@ def _turns(config: DataConfig, fit: Split, names: tuple[str, ...], test: bool = 
 def unreadable_file(task: str) -> str:
     """Return the name of the file in the results folder that lists the images which were left out."""
     return f"unreadable-{plain(task)}.txt"
+
+
+def list_unreadable(root: Path, name: str, task: Task) -> None:
+    """Write that file, if images of the task with this name were left out."""
+    if task.unreadable:
+        write_text(root / unreadable_file(name), "".join(f"{image}\n" for image in task.unreadable))
 
 
 def loaded_key(config: DataConfig, image_size: int) -> str:

@@ -131,9 +131,7 @@ def _files(root: str, path: Path, own_test: OwnTest) -> tuple[dict[str, list[Pat
     if "train" not in splits:
         seen = ", ".join(f"{name}/" for name, inside in folders.items() if inside) or "no archives"
         raise UserError(f"data.root={root}: no training archives in it, but {seen}; use {LAYOUT}")
-    used, notes = layout.choose_test(root, splits, own_test, OwnTest.val)
-    left = [name for name, inside in folders.items() if inside and layout.split_name(name) is None]
-    return used, notes + ([f"not read, because they are no split: {', '.join(left[:5])}"] if left else [])
+    return shards.with_left(root, splits, [name for name, inside in folders.items() if inside], own_test)
 
 
 def _archives(folder: Path) -> list[Path]:

@@ -114,8 +114,7 @@ def _keep_notes(session: Session, point: Point, root: Path) -> None:
     if config.pretrained:
         notes += session.weights(point.source, session.device(point)).notes
     record.write_notes(record.job_folder(root, point.job), notes)
-    if task.unreadable:
-        paths.write_text(root / data.unreadable_file(facts.task), "".join(f"{name}\n" for name in task.unreadable))
+    data.list_unreadable(root, facts.task, task)
 
 
 def _train(
