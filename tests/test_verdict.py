@@ -279,6 +279,18 @@ def test_pages_test_decides_where_every_task_is_matched() -> None:
     assert judge(tasks).tests[0].name.startswith("Jonckheere-Terpstra")
 
 
+def test_an_order_that_is_tested_but_does_not_hold_for_every_case_is_partly_so() -> None:
+    curves = [0.7 - 0.02 * np.abs(np.arange(6) - kept) for kept in (1, 0, 5)]
+    for direction, word in ((1, "partly supported"), (-1, "partly contradicted")):
+        tasks = {
+            f"{case} {number}": TaskEvidence(case, np.arange(6), np.repeat(curve[:, None], 3, axis=1))
+            for case, curve in zip(CASES, curves[::direction], strict=True)
+            for number in range(8)
+        }
+        judged = judge(tasks)
+        assert (judged.decision, judged.reason.split(":")[0]) == (word, "not in the rule's order")
+
+
 def test_four_matched_groups_of_two_cases_are_too_few_for_pages_test() -> None:
     tasks = {
         f"{case} {number}": replace(RULE[case], matched_group=str(number)) for number in range(4) for case in ("a", "c")

@@ -280,7 +280,6 @@ def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[Row]:
 
 def settings(rows: pd.DataFrame) -> dict[str, str]:
     """Return under which settings the rows came about, in words."""
-    first = rows[rows["selected"]].iloc[0] if rows["selected"].any() else rows.iloc[0]
     counted = [
         f"{task} {part['n_train'].dropna().astype(int).unique().tolist()}"
         for task, part in rows.groupby("task", sort=False)
@@ -293,12 +292,13 @@ def settings(rows: pd.DataFrame) -> dict[str, str]:
         "normalisation": _values(rows, "normalization"),
         "BatchNorm of frozen blocks": ", ".join(rows["batchnorm"].unique()),
         "training images per seed": ", ".join(counted),
-        "epochs, batch size": f"{first['epochs']}, {first['batch_size']}",
+        "epochs": _values(rows, "epochs"),
+        "batch size": _values(rows, "batch_size"),
         "learning rates": ", ".join(f"{lr:g}" for lr in sorted(rows["lr"].dropna().unique())) or "none recorded",
         "seeds": ", ".join(map(str, sorted(rows["seed"].unique()))),
-        "device": str(first["device"]),
-        "versions": str(first["versions"]),
-        "code": "an installed package" if pd.isna(first["git_commit"]) else str(first["git_commit"]),
+        "device": _values(rows, "device"),
+        "versions": _values(rows, "versions"),
+        "code": "; ".join(rows["git_commit"].fillna("an installed package").astype(str).unique()),
     }
     for column, usual in USUAL.items():
         values = [str(value) for value in rows[column].dropna().unique()]

@@ -13,7 +13,7 @@ from sweep.stats import depths, effects, tests
 from sweep.stats.hypotheses import Tested, all_tests
 from sweep.stats.regret import mean_regrets, regrets
 from sweep.stats.rule import by_unit, kept_depth
-from sweep.stats.types import ALPHA, CASES, Decision, Evidence, TaskEvidence
+from sweep.stats.types import ALPHA, CASES, Decision, Evidence, Floats, TaskEvidence
 
 Tasks = Mapping[str, TaskEvidence]
 
@@ -131,22 +131,28 @@ def _compare(seen: Decision, tasks: Tasks, caveat: str) -> Decision:
         p_equivalence=effects.equivalence(tasks, cases, seen.margin),
         **effects.effect(tasks, seen.kept_depth, cases)._asdict(),
     )
-    return _conclude(seen, caveat + _order(tasks, seen.kept_depth, cases), tested, len(cases))
+    means = {case: float(by_unit(tasks, seen.kept_depth, case).mean()) for case in cases}
+    return _conclude(seen, caveat + _order(means), tested, np.diff(list(means.values())))
 
 
-def _conclude(seen: Decision, order: str, tested: Tested, n_cases: int) -> Decision:
-    """Return the first answer that the p-values allow: for the rule, against it, no difference, or none."""
+def _conclude(seen: Decision, order: str, tested: Tested, steps: Floats) -> Decision:
+    """Return the first answer that the p-values allow: for the rule, against it, no difference, or none.
+
+    steps: from case to case, by how much the mean kept depth rises. A test may reject although one of them falls.
+    """
     if tested.least_p > ALPHA:
-        each = next(n for n in range(1, 99) if tests.smallest_p([n] * n_cases) <= ALPHA)
+        each = next(n for n in range(1, 99) if tests.smallest_p([n] * (len(steps) + 1)) <= ALPHA)
         least = f"the smallest p that {seen.n_tasks} tasks can give is {tested.least_p:.2f}"
         reason = f"{order}; too few tasks to test ({least})"
-        advice = f"{each} tasks or more of each of the {n_cases} cases can be tested"
+        advice = f"{each} tasks or more of each of the {len(steps) + 1} cases can be tested"
         return replace(seen, decision="descriptive", reason=reason, to_decide=advice)
     if tested.p_value <= ALPHA:
-        return replace(seen, decision="supported", reason=f"{order}; {_p(tested.p_value)}")
+        partly = "" if (steps >= 0).all() else "partly "
+        return replace(seen, decision=f"{partly}supported", reason=f"{order}; {_p(tested.p_value)}")
     if tested.p_value_reversed <= ALPHA:
         reason = f"{order}; {_p(tested.p_value_reversed)} for the reverse of the rule"
-        return replace(seen, decision="contradicted", reason=reason)
+        partly = "" if (steps <= 0).all() else "partly "
+        return replace(seen, decision=f"{partly}contradicted", reason=reason)
     if seen.p_equivalence is not None and seen.p_equivalence <= ALPHA:
         differ = f"at every depth the cases differ by less than {100 * seen.margin:g} accuracy points"
         return replace(seen, decision="equivalent", reason=f"{order}; {differ} (TOST, {_p(seen.p_equivalence)})")
@@ -160,11 +166,10 @@ def _p(value: float) -> str:
     return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
-def _order(tasks: Tasks, kept: Mapping[str, int], cases: Sequence[str]) -> str:
+def _order(means: Mapping[str, float]) -> str:
     """Return in words how the mean kept depths lie, most to be kept first: "in the rule's order: ..."."""
-    means = [float(by_unit(tasks, kept, case).mean()) for case in cases]
-    shown = ", ".join(f"{case} {mean:.3g}" for case, mean in reversed(list(zip(cases, means, strict=True))))
-    steps = np.diff(means)
+    shown = ", ".join(f"{case} {mean:.3g}" for case, mean in reversed(means.items()))
+    steps = np.diff(list(means.values()))
     if not steps.any():
         return f"the same kept depth in every case: {shown}"
     tied = "" if steps.all() else ", with a tie"
