@@ -140,8 +140,9 @@ class Decision:
     """The answer, and all that it rests on.
 
     decision: supported, contradicted (either of them partly, where the test finds an order though not all cases lie in
-    it), equivalent (the cases differ by less than the margin at every depth) or inconclusive; descriptive (too few tasks for any test to reject at 5 %); incomplete (points are missing, so no
-    answer); untested (the sweep cannot speak to the rule: one case, one depth, unequal learning rates, not a prefix).
+    it), equivalent (the cases differ by less than the margin at every depth) or inconclusive; descriptive (too few
+    tasks for any test to reject at 5 %); incomplete (points are missing, so no answer); untested (the sweep cannot
+    speak to the rule: one case, one depth, unequal learning rates, not a prefix).
     kept_depth: the deepest depth whose mean is within the margin of the best. It is also what expected loss and cost
     recommend: of the depths whose expected loss is within the margin of the least, the cheapest.
     choices: by task, which depths are good; of tasks with several depths, where it is known how sure their means are.
