@@ -166,7 +166,7 @@ def _p(value: float) -> str:
     return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
-def _order(means: Mapping[str, float]) -> str:
+def _order(means: dict[str, float]) -> str:
     """Return in words how the mean kept depths lie, most to be kept first: "in the rule's order: ..."."""
     shown = ", ".join(f"{case} {mean:.3g}" for case, mean in reversed(means.items()))
     steps = np.diff(list(means.values()))
