@@ -113,7 +113,7 @@ class Library(StrEnum):
 
 @dataclass
 class ModelConfig:
-    name: str = "resnet18"
+    name: str = "resnet18"  # in its library; model=NAME says it, too
     library: Library = Library.torchvision  # whose model it is; module: yours, made by model.factory
     # module only: FILE:NAME of the function that returns the model, such as my_file:build; see docs/own.md
     factory: str | None = None
@@ -129,7 +129,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    name: str = "glyphs_digits"
+    name: str = "glyphs_digits"  # which kind of data; data=OPTION says it
     root: str | None = None  # folder, for data on disk; null = the user's cache folder, for downloads
     label: str | None = None  # the task's name in tables; null = the folder's or the data set's
     matched_group: str | None = None  # tasks of one group share their images: matched pairs for the verdict's tests
@@ -180,35 +180,32 @@ class FreezeConfig:
 
 @dataclass
 class OptimizerConfig:
-    name: str = "adamw"
+    name: str = "adamw"  # or sgd
     # a number or a list, of which each seed keeps the one with the best validation accuracy, at every depth alike
     lr: Any = field(default_factory=lambda: [0.0003, 0.001])
     extend: int = 0  # half decades by which a list may grow at either end, for each seed, while the best is at that end
     momentum: float = 0.9  # sgd only
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # of what is trained
     # cosine or constant, for all epochs; or plateau: constant until validation no longer improves, then falling to zero
     schedule: Schedule = Schedule.cosine
 
 
 @dataclass
 class SourceConfig:
-    name: str = "pretrain"
-    # pretrain only: what to train on, and how
-    data: DataConfig = field(default_factory=lambda: DataConfig("glyphs_latin"))
-    epochs: int = 5
-    batch_size: int = 128  # images
-    seed: int = 0  # of its first weights and the order of its images
+    name: str = "pretrain"  # where the weights come from; source=OPTION says it
+    data: DataConfig = field(default_factory=lambda: DataConfig("glyphs_latin"))  # pretrain only: what to train on
+    epochs: int = 5  # pretrain only
+    batch_size: int = 128  # images; pretrain only
+    seed: int = 0  # of its first weights and the order of its images; pretrain only
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig("adamw", 0.002, weight_decay=0.05))
-    # imagenet only: torchvision's name of the weights
-    weights: str = "DEFAULT"
-    # checkpoint only: the file, and what it was trained on
-    path: str | None = None
+    weights: str = "DEFAULT"  # imagenet only: torchvision's name of the weights
+    path: str | None = None  # checkpoint only: the file
     key: str | None = None  # which dictionary or prefix in it, where it holds several copies; null = by rule
-    task: str = "imagenet"
-    n_classes: int = 1000
+    task: str = "imagenet"  # checkpoint and module only: what the weights were trained on
+    n_classes: int = 1000  # checkpoint only: of that
     image_size: int | None = None  # pixels; null = that of the model's own pretrained weights
     mean: list[float] | None = None  # per channel, of pixels in 0..1; null = as image_size
-    std: list[float] | None = None
+    std: list[float] | None = None  # as mean
 
 
 @dataclass
@@ -229,14 +226,15 @@ class Reference:
 class StudyConfig:
     note: str | None = None  # what the report says below the curves
     allow_missing: bool = False  # true: a verdict also from an incomplete grid, which then says so
-    reference: list[Reference] = field(default_factory=list)
+    reference: list[Reference] = field(default_factory=list)  # published curves, which the report shows beside ours
 
 
 @dataclass
 class Config:
     name: str = "sweep"  # results go to outputs/<name>
     pretrained: bool = True  # or false: the same network with random weights
-    freeze_depth: int = 0  # blocks, counted from the image; `python -m sweep.models resnet18` shows them
+    # blocks, counted from the image, as `python -m sweep.models resnet18` shows them; with -m also 0,2,4 or 0..5 or all
+    freeze_depth: int = 0
     seeds: Any = 3  # a count, or a list such as [0,1,2]
     epochs: int = 4  # with optimizer.schedule=plateau, at most
     min_steps: int = 200  # of the optimizer, before a plateau may end a training, unless the epochs are fewer
@@ -244,8 +242,9 @@ class Config:
     precision: Precision = Precision.fp32  # of what is trained: fp32, tf32 (CUDA), bf16 (autocast)
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"  # CUDA if there is one; or cpu, cuda, cuda:1
+    threads: int | None = None  # of one training on a CPU, at most; null = as many as there are cores for it
     force: bool = False  # train again what is already there
-    on_error: OnError = OnError.go_on  # continue with the other points, or stop: none starts after one has failed
+    on_error: OnError = OnError.go_on  # with the other points, or stop: none starts after one has failed
     strict: bool = False  # refuse what is else a warning about images and weights, before anything is trained
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
@@ -314,7 +313,9 @@ FILES = (
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
-NOT_IDENTITY = ("name", "seeds", "device", "force", "on_error", "strict", "skip_absent", "export", "cache", "study")
+NOT_IDENTITY = (
+    *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "export", "cache", "study"),
+)
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a user is told when something that was given cannot be right."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -15,6 +15,10 @@ class AbsentError(UserError):
 def unknown(setting: str, value: str, allowed: Iterable[str]) -> UserError:
     """Return the error for a name that no table has, with the nearest name that one does."""
     names = list(allowed)
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return UserError(f"{setting}={value}: unknown; use one of {', '.join(names)}{hint}")
+    return UserError(f"{setting}={value}: unknown; use one of {', '.join(names)}{nearest(value, names)}")
+
+
+def nearest(value: str, names: Sequence[str], most: int = 1) -> str:
+    """Return "; did you mean ...?" with the names that are nearest, `most` at most; nothing if none is near."""
+    near = difflib.get_close_matches(value, names, n=most)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -78,7 +78,8 @@ def command() -> Iterator[None]:
     """Run a command line's body and end the process.
 
     Exit code 2 with one line after a UserError (with its traceback where HYDRA_FULL_ERROR=1), 128 plus the signal's
-    number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of it.
+    number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of it, and in silence
+    where nobody reads the output any more, as under `| head` (141, as if by SIGPIPE).
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     _State.full = bool(os.environ.get("HYDRA_FULL_ERROR"))
@@ -86,9 +87,15 @@ def command() -> Iterator[None]:
     try:
         with one_line():
             check()
-            yield
+            try:
+                yield
+            finally:
+                sys.stdout.flush()  # what is still to be written finds now whether anyone reads it
             check()
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and _State.came is None:
+            _silence()
+            sys.exit(141)
         if _State.came is None and not isinstance(error, KeyboardInterrupt):
             raise
         number = _State.came or signal.SIGINT
@@ -110,6 +117,14 @@ def one_line() -> Iterator[None]:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _silence() -> None:
+    """Let what is printed from now on go nowhere: Python would complain of the reader once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # some streams have no file
+            os.dup2(nowhere, stream.fileno())
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

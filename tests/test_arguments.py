@@ -16,7 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from sweep.cli import compose
-from sweep.cli.arguments import command_line, overrides, quoted
+from sweep.cli.arguments import overrides, quoted
+from sweep.cli.flags import command_line
 from sweep.config import Config, Reference
 from sweep.errors import UserError
 from sweep.paths import plain
@@ -189,8 +190,8 @@ def test_depths_that_are_none_are_one_line(sweep: Callable[..., Done], typed: st
 
 
 def test_the_mode_may_be_given_as_hydra_names_it(sweep: Callable[..., Done]) -> None:
-    assert command_line(["freeze_depth=4,5", "hydra.mode=MULTIRUN"]) == ["-m", "freeze_depth=4,5"]
-    assert command_line(["-m", "hydra.mode=MULTIRUN"]) == ["-m"]
+    assert command_line(["freeze_depth=4,5", "hydra.mode=MULTIRUN"]) == ["--multirun", "freeze_depth=4,5"]
+    assert command_line(["-m", "hydra.mode=MULTIRUN"]) == ["--multirun"]
     assert command_line(["hydra.mode=RUN"]) == []
     done = sweep("freeze_depth=4,9", "hydra.mode=MULTIRUN")
     assert done.stderr.startswith("error: freeze_depth=9: resnet18 has 5 blocks")
@@ -303,9 +304,9 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(
 
 def test_flags_of_hydra_may_stand_anywhere(sweep: Callable[..., Done]) -> None:
     assert command_line(["a=1", "-m", "b=2", "--config-dir", "c=d", "e=3"]) == [
-        *("-m", "--config-dir", "c=d", "a=1", "b=2", "e=3")
+        *("--multirun", "--config-dir", "c=d", "a=1", "b=2", "e=3")
     ]
-    assert command_line(["--help", "freeze_depth", "data=textures"]) == ["--help", "data=textures"]
+    assert command_line(["data=textures", "--help"]) == ["--help", "data=textures"]
     shown = sweep("data=textures", "--cfg", "job", "epochs=7")
     assert shown.returncode == 0
     assert "epochs: 7" in shown.stdout

@@ -1,6 +1,5 @@
 """Several jobs at once on one machine: the same records, and what becomes of the others when one dies."""
 
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hydra_plugins.freeze_sweep import local
 from hydra_plugins.freeze_sweep.local import LocalLauncher
 from sweep.cli.job import Job
 from sweep.cli.pool import Pool
@@ -166,7 +166,7 @@ def test_cores_and_gpus_are_shared_out(
     expected: list[tuple[str, str | None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(local, "usable", lambda: 4)
     found = LocalLauncher(*settings).environments(points, gpus)
     assert [(each["OMP_NUM_THREADS"], each.get("CUDA_VISIBLE_DEVICES")) for each in found] == expected
 

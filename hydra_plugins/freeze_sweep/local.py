@@ -12,6 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from sweep.cli.pool import Pool
+from sweep.cores import usable
 from sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,14 +58,20 @@ class LocalLauncher(Launcher):
         """Train the points with these overrides; what came of them is in their records alone."""
         points = [self.job.points[tuple(overrides)] for overrides in job_overrides]
         one_gpu = any(":" in point.config.device for point in points)  # device=cuda:1 says which
-        Pool(self.environments(len(points), [] if one_gpu else visible_gpus())).run(points, self.job)
+        threads = [point.config.threads for point in points]
+        most = None if None in threads else max(filter(None, threads))
+        Pool(self.environments(len(points), [] if one_gpu else visible_gpus(), most)).run(points, self.job)
         return []
 
-    def environments(self, n_points: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-        """Return the variables of each worker: GPUs in turn, and no more threads than cores."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    def environments(self, n_points: int, gpus: Sequence[str], most: int | None = None) -> list[dict[str, str]]:
+        """Return the variables of each worker: GPUs in turn, and no more threads than cores.
+
+        most: threads that a point is to have, at most; None: as many as there are for it.
+        """
+        cores = usable()
         n_jobs = min(n_points, self.n_jobs or (len(gpus) * self.jobs_per_gpu if gpus else min(cores, MOST)))
-        threads = str(self.threads or max(1, cores // n_jobs))
+        share = max(1, cores // n_jobs)
+        threads = str(self.threads or min(share, most or share))
         own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         return [own | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(n_jobs)]
 

@@ -5,6 +5,7 @@ Hydra finds this module by its place, a namespace package; the work is done in s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -13,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.freeze_sweep import local, slurm
-from sweep.cli import compose, multirun
+from sweep.cli import compose
 from sweep.cli.suite import EMBEDDED
 
 
@@ -23,11 +24,13 @@ class FreezeSweeperConf:
 
     params: swept where the command line says nothing else, as in an experiment's YAML.
     stands_for: options of a group that are swept as several others.
+    show: instead of training, print the composed settings: what compose.shown() takes.
     """
 
     _target_: str = "hydra_plugins.freeze_sweep.sweeper.FreezeSweeper"
     params: dict[str, str] | None = None
     stands_for: dict[str, str] = field(default_factory=lambda: {"data=embedded": ",".join(EMBEDDED)})
+    show: Any = None
 
 
 ConfigStore.instance().store("freeze_sweep", FreezeSweeperConf, group="hydra/sweeper", provider="freeze_sweep")
@@ -41,7 +44,8 @@ ELSEWHERE = {slurm.SlurmLauncherConf._target_}
 class FreezeSweeper(Sweeper):
     """Hydra's part of a multirun."""
 
-    def __init__(self, params: DictConfig | None, stands_for: DictConfig) -> None:
+    def __init__(self, params: DictConfig | None, stands_for: DictConfig, show: DictConfig | None) -> None:
+        self.show = show
         self.params = {str(key): str(value) for key, value in (params or {}).items()}
         self.stands_for = {str(key): str(value) for key, value in stands_for.items()}
 
@@ -50,13 +54,17 @@ class FreezeSweeper(Sweeper):
         self.master = config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Train what is owed and report; SystemExit says that results are missing. raises: UserError."""
+        """Train what is owed and report, or show settings; SystemExit if results are missing. raises: UserError."""
         target = self.master.hydra.launcher._target_
         if target in CHECKS:
             CHECKS[target](self.master.hydra.launcher)
         loader = self.context.config_loader
         grid = compose.expand(loader, self.master, [*self._given(), *arguments], self.stands_for)
         composed = {tuple(each): loader.load_sweep_config(self.master, each) for each in grid}
+
+        if self.show:
+            print(compose.shown(composed, self.show), end="")
+            return
 
         def launch(job: TaskFunction, owed: Sequence[Sequence[str]]) -> None:
             # What is composed is not composed again. Other processes compose for themselves.
@@ -65,6 +73,8 @@ class FreezeSweeper(Sweeper):
                 hydra_context=context, task_function=job, config=self.master
             )
             launcher.launch(owed, initial_job_idx=0)
+
+        from sweep.cli import multirun  # noqa: PLC0415  Hydra imports every plugin, also to complete or explain
 
         multirun.run(self.master, composed, launch, elsewhere=target in ELSEWHERE)
 

@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 from sweep import interrupt, paths
 from sweep.cli import compose
+from sweep.cli.flags import SettingsCommand
 from sweep.cli.search import Search
 from sweep.config import Which
 from sweep.data import task as data
@@ -33,12 +34,14 @@ from sweep.run.session import Session
 from sweep.stats import rule as verdict
 from sweep.stats.types import MARGIN
 
-HELP = """\
-python -m sweep.advise [budget_minutes=10] [settings of python -m sweep]
-
-Recommends how many blocks to keep frozen, for example:
-  python -m sweep.advise data=image_folder data.root=photos source=imagenet model=resnet18
-Takes every setting of `python -m sweep --help` but freeze_depth and pretrained, one value each."""
+WHAT = """\
+Recommend how many blocks to keep frozen, in limited time: trains a network at a time, each time of the depth and the
+learning rate that are worth most for their time, for budget_minutes=10 unless you say otherwise. Takes every setting of
+python -m sweep but freeze_depth and pretrained, one value each. The advice is in outputs/<name>/advice.json, too."""
+EXAMPLES = {
+    "source=imagenet data=image_folder data.root=my/photos": "your own images, and ImageNet's weights",
+    "data=digits budget_minutes=1": "a small data set, and letters as the source; no network needed",
+}
 
 BUDGET = 10.0  # minutes
 NAME = "advise"  # below outputs/
@@ -50,14 +53,15 @@ EPOCHS, STEPS = 40, 2000  # at most, unless the user says otherwise; one epoch a
 POSSIBLE = 0.05  # a depth is named beside the recommended one if it is good with this probability
 
 
+def command() -> SettingsCommand:
+    """Return what the command takes."""
+    return SettingsCommand("sweep.advise", WHAT, EXAMPLES)
+
+
 def main() -> None:
     """Run the command line; exit 0 with advice, 1 if no depth could be trained, 2 for bad input, 130 after Ctrl-C."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(HELP)
-        return
     with interrupt.command():
-        print(advise(arguments))
+        print(advise(command().read(sys.argv[1:])))
 
 
 def advise(arguments: Sequence[str]) -> str:
@@ -94,8 +98,6 @@ def _plan(overrides: Sequence[str]) -> Point:
         key = each.lstrip("+~").partition("=")[0]
         if key in ("freeze_depth", "pretrained"):
             raise UserError(f"{each}: advise chooses the depth, of pretrained weights; leave it out")
-        if each.startswith("-"):
-            raise UserError(f"{each}: no such option; use key=value, and see --help")
     # what comes first gives way to the user's own
     try:
         whole = [f"name={NAME}", *RECIPE, *JUDGED, *overrides, "freeze_depth=0", "pretrained=true"]

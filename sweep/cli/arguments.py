@@ -12,8 +12,8 @@ from hydra.errors import HydraException
 from sweep.config import Config
 from sweep.errors import UserError
 
-MULTIRUN = ("-m", "--multirun")
 MODE = "hydra.mode="
+PRIMARY = "--config-name and --config-path: not supported; add YAML of your own with --config-dir"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -38,24 +38,12 @@ def _texts(config: Any, prefix: str = "") -> Iterator[str]:
 TEXTS = frozenset(_texts(Config()))
 
 
-def command_line(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of a command as Hydra reads them, with -m for hydra.mode=MULTIRUN; raise UserError."""
+def without_mode(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the arguments without hydra.mode=, and whether the last of these says MULTIRUN; raise UserError."""
     mode = [each.removeprefix(MODE).upper() for each in arguments if each.startswith(MODE)]
     if mode and mode[-1] not in ("RUN", "MULTIRUN"):
         raise UserError(f"{MODE}{mode[-1]}: use RUN or MULTIRUN, which is -m")
-    left = [each for each in arguments if not each.startswith(MODE)]
-    for each in left:
-        if each.lower() in ("hydra.job.chdir=true", "++hydra.job.chdir=true"):
-            raise UserError(f"{each}: paths are relative to the folder that you are in; leave it out")
-    if mode[-1:] == ["MULTIRUN"] and not {*MULTIRUN} & {*left}:
-        left.insert(0, "-m")
-    given = overrides(left, multirun=bool({*MULTIRUN} & {*left}))
-    if {"--help", "-h"} & {*given}:
-        return ["--help", *(each for each in given if not each.startswith("-") and "=" in each)]
-    # Hydra's own parser takes the overrides in one piece only.
-    after = [bool(number) and given[number - 1] in ("--config-dir", "-cd") for number in range(len(given))]
-    late = ["=" in each and not each.startswith("-") and not of for each, of in zip(given, after, strict=True)]
-    return [each for _, each in sorted(zip(late, given, strict=True), key=lambda pair: pair[0])]
+    return [each for each in arguments if not each.startswith(MODE)], mode[-1:] == ["MULTIRUN"]
 
 
 def overrides(arguments: Sequence[str], multirun: bool) -> list[str]:
@@ -63,6 +51,9 @@ def overrides(arguments: Sequence[str], multirun: bool) -> list[str]:
 
     raises: UserError for several depths without multirun.
     """
+    for each in arguments:
+        if each.lower().lstrip("+") == "hydra.job.chdir=true":
+            raise UserError(f"{each}: paths are relative to the folder that you are in; leave it out")
     return [each if each.startswith("-") or "=" not in each else _override(each, multirun) for each in arguments]
 
 

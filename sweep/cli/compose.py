@@ -4,13 +4,15 @@ import copy
 import dataclasses
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -18,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from sweep import config as settings
 from sweep import interrupt
 from sweep.cli import arguments as typed
-from sweep.cli import suite
+from sweep.cli import flags, suite
 from sweep.cli.arguments import flat
 from sweep.cli.translate import translated, unknown_setting
 from sweep.config import Config, DataConfig, Export
@@ -28,9 +30,8 @@ from sweep.paths import CONF
 from sweep.plan import catalog
 from sweep.plan.point import Point, n_blocks, plan
 
-PRIMARY = "--config-name and --config-path: not supported; add YAML of your own with --config-dir"
-
 ConfigStore.instance().store("schema", node=Config)
+ConfigStore.instance().store("freeze_sweep", {"template": flags.help_template()}, group="hydra/help")
 suite.register()
 for _name in catalog.NAMES:  # those that need no more to be said have no YAML
     if not (CONF / "model" / f"{_name}.yaml").exists():
@@ -105,13 +106,19 @@ class Composed(ConfigLoader):
         return self.loader.compute_defaults_list(*arguments, **options)
 
 
+@contextmanager
+def own_loader() -> Iterator[ConfigLoader]:
+    """Let Hydra compose from conf/ outside of its own command line."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
+        yield GlobalHydra.instance().config_loader()
+
+
 def points(overrides: Sequence[str], multirun: bool) -> list[Point]:
     """Return every point of this command line, checked; for those who train by themselves. raises: UserError."""
     with translated():
-        GlobalHydra.instance().clear()
         overrides = typed.overrides(overrides, multirun)
-        with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
-            loader = GlobalHydra.instance().config_loader()
+        with own_loader() as loader:
             mode = RunMode.MULTIRUN if multirun else RunMode.RUN
             master = loader.load_configuration("config", list(overrides), run_mode=mode)
             if not multirun:
@@ -133,13 +140,36 @@ def to_config(cfg: DictConfig) -> Config:
         own.pop("hydra", None)
     made = OmegaConf.to_object(own)
     if not isinstance(made, Config):
-        raise UserError(PRIMARY)
+        raise UserError(typed.PRIMARY)
     known = dict(flat(dataclasses.asdict(made)))
     given: Any = OmegaConf.to_container(own)
     for key, _ in flat(given):  # +key=value adds what no dataclass has
         if key not in known:
             raise UserError(unknown_setting(key))
     return made
+
+
+def shown(grid: Mapping[tuple[str, ...], DictConfig], what: Mapping[str, Any]) -> str:
+    """Return the composed settings of every point as YAML documents, each below its overrides.
+
+    what: as the flags of Hydra's: cfg: job, hydra or all; package: the part that is shown, or None; resolve.
+    raises: UserError if there is no such part.
+    """
+    documents = []
+    for overrides, cfg in grid.items():
+        HydraConfig.instance().set_config(cfg)
+        with read_write(cfg), read_write(cfg.hydra), open_dict(cfg):
+            cfg.hydra.sweeper.show = None
+            for key in [key for key in cfg if (key == "hydra") is (what["cfg"] == "job") and what["cfg"] != "all"]:
+                cfg.pop(key)
+            part = OmegaConf.select(cfg, what["package"]) if what["package"] else cfg
+            if part is None:
+                raise UserError(f"--package {what['package']}: no such part; use a group, such as model")
+            if what["resolve"] and OmegaConf.is_config(part):
+                OmegaConf.resolve(part)
+        text = OmegaConf.to_yaml(part) if OmegaConf.is_config(part) else f"{part}\n"
+        documents.append(f"# {' '.join(overrides)}\n{text}")
+    return "---\n".join(documents)
 
 
 def planned(configs: Sequence[Config]) -> list[Point | None]:

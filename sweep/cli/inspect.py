@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from sweep import interrupt, paths
 from sweep.cli import compose
+from sweep.cli.flags import SettingsCommand
 from sweep.cli.multirun import WARNING, writing
 from sweep.data import alike, doubts, headers, registry, sheet
 from sweep.data import task as data
@@ -26,30 +27,31 @@ from sweep.plan.point import Point
 from sweep.run import machine, pretrain
 from sweep.run.session import Session
 
-HELP = """\
-python -m sweep.inspect [settings of python -m sweep]
-
-Prints, without training, what a sweep with these settings would start from, for example:
-  python -m sweep.inspect data=image_folder data.root=photos source=imagenet model=resnet18
-the splits and where they come from, classes, sizes and kinds of the images, what was left out and why, images that are
-there twice or look alike, unequal classes and what a constant would score; which weights were found and whether they
-were trained; what freeze_depth=k freezes. Writes some images of every class to outputs/<name>/inspect.png.
-Several values, separated by commas, are looked at one after another.
-
-exit code: 0, also with warnings; 2 for bad input, and with strict=true for warnings, too; 130 after Ctrl-C"""
+WHAT = """\
+Print, without training, what a sweep with these settings would start from: splits and where they come from, classes,
+sizes and kinds of the images, what was left out and why, images that are there twice or look alike, unequal classes and
+what a constant would score; which weights were found and whether they were trained; what freeze_depth=k freezes. Writes
+some images of every class to outputs/<name>/inspect.png. Several values, separated by commas, are looked at in turn."""
+EXAMPLES = {
+    "source=imagenet data=image_folder data.root=my/photos": "your own images, and ImageNet's weights",
+    "data=image_folder data.root=my/photos strict=true": "refuse what is else a warning, with exit code 2",
+}
 
 CLASSES = 20  # that are listed
 SPLITS = ("training", "validation", "test")
 
 
+def command() -> SettingsCommand:
+    """Return what the command takes."""
+    made = SettingsCommand("sweep.inspect", WHAT, EXAMPLES)
+    made.add_argument("-m", "--multirun", action="store_true", help="changes nothing: several values need no -m here")
+    return made
+
+
 def main() -> None:
-    """Run the command line; the exit codes are in HELP."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(HELP)
-        return
+    """Run the command line; exit 0, 2 for bad input and, if strict, for warnings, 130 after Ctrl-C."""
     with interrupt.command():
-        inspect(arguments)
+        inspect(command().read(sys.argv[1:]))
 
 
 def inspect(arguments: Sequence[str]) -> None:
@@ -57,11 +59,7 @@ def inspect(arguments: Sequence[str]) -> None:
 
     raises: UserError, with strict=true also for a warning.
     """
-    overrides = [each for each in arguments if each not in ("-m", "--multirun")]
-    for each in overrides:
-        if each.startswith("-"):
-            raise UserError(f"{each}: no such option; use key=value, and see --help")
-    points = compose.points(overrides, multirun=True)
+    points = compose.points(arguments, multirun=True)
     machine.check(points[0].config.device, points[0].config.precision)
     session, warnings = Session(), list[str]()
     tasks = _first_of(points, lambda point: data.loaded_key(point.config.data, point.facts.image_size))

@@ -9,8 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sweep import __version__, interrupt
-from sweep.cli import arguments, compose, multirun
+from sweep import interrupt
+from sweep.cli import compose, flags, multirun
 from sweep.cli.progress import Progress, label, shares
 from sweep.cli.translate import translated
 from sweep.config import Export
@@ -25,15 +25,10 @@ SWEEPER = "all points must be known at the start; leave hydra/sweeper out (Hydra
 def main() -> None:
     """Run the command line; exit 0 if every point has its result, 1 if not, 2 for bad input, 130 after Ctrl-C."""
     with interrupt.command(), translated():
-        if "--version" in sys.argv[1:]:
-            print(f"freeze-sweep {__version__}")
-            return
         for argument in sys.argv[1:]:
             if argument.startswith("hydra/sweeper=") and argument != "hydra/sweeper=freeze_sweep":
                 raise UserError(f"{argument}: {SWEEPER}")
-            if argument.partition("=")[0] in ("--config-name", "--config-path", "-cn", "-cp"):
-                raise UserError(compose.PRIMARY)
-        sys.argv[1:] = arguments.command_line(sys.argv[1:])
+        sys.argv[1:] = flags.command_line(sys.argv[1:])
         GlobalHydra.instance().clear()  # of whoever used Hydra in this process before
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(single)()
 

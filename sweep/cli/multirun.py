@@ -218,6 +218,8 @@ def writing(name: str) -> Iterator[None]:
     """Make an OSError that leaves this block a UserError about the sweep's folder."""
     try:
         yield
+    except BrokenPipeError:  # of the terminal's reader
+        raise
     except OSError as error:
         raise UserError(f"name={name}: cannot write to {results_folder(name)} ({error.strerror or error})") from error
 

@@ -10,7 +10,7 @@ from hydra.errors import OverrideParseException
 from sweep import config as settings
 from sweep.cli.arguments import flat
 from sweep.config import Config
-from sweep.errors import UserError, unknown
+from sweep.errors import UserError, nearest, unknown
 from sweep.paths import CONF
 
 
@@ -22,7 +22,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, UserError) or not _of_hydra(error):
+        if isinstance(error, UserError | BrokenPipeError) or not _of_hydra(error):
             raise
         raise UserError(_one_line(error)) from error
     finally:
@@ -101,5 +101,4 @@ def unknown_setting(name: str) -> str:
     """Return what is said of a setting that does not exist, with the nearest one that does."""
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     names = [key for key, _ in flat(settings.identity(Config()))] + [*settings.NOT_IDENTITY, *groups]
-    hint = str(unknown("", name, names)).rpartition("; did you mean")
-    return f"{name}: no such setting" + "".join(hint[1:] if hint[1] else "; python -m sweep --help lists them")
+    return f"{name}: no such setting" + (nearest(name, names) or "; python -m sweep --help lists them")

@@ -1,7 +1,6 @@
 """One image, whatever its kind, as (3, S, S) uint8; many of them on all cores; the unreadable ones by name."""
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from sweep import interrupt
+from sweep.cores import usable
 from sweep.data.types import Images
 
 # How a file may be called, and the format that promises. PIL is asked to open these formats and no other: some of the
@@ -82,7 +82,7 @@ def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -
             images[index] = 0
             bad[index] = f"{image.name} ({why})"
 
-    cores = os.cpu_count() or 1
+    cores = usable()
     numbered = enumerate(encoded)
     with warnings.catch_warnings(), ThreadPoolExecutor(cores) as pool:  # PIL releases the lock while it decodes
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photographs are large; bombs are errors

@@ -1,8 +1,7 @@
 """`python -m sweep.models resnet18` prints a model's blocks and what each freeze_depth leaves to train."""
 
-import argparse
-
 from sweep import interrupt
+from sweep.commands import Command
 from sweep.config import Unit
 from sweep.errors import UserError
 from sweep.plan import catalog
@@ -10,9 +9,10 @@ from sweep.plan import catalog
 
 def main(argv: list[str] | None = None) -> None:
     """Print the models that there are, or one model's blocks."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.models",
-        description="Print a model's blocks: name, parameters, output shape, what each freeze_depth leaves to train.",
+    parser = Command(
+        "sweep.models",
+        "Print a model's blocks: name, parameters, output shape, what each freeze_depth leaves to train.",
+        {"": "the models that there are", "resnet18": "one of them", "resnet18 --unit block": "freeze=block counts so"},
     )
     parser.add_argument(
         "model", nargs="?", help="a name of torchvision's, timm/NAME, or module/FILE:NAME (none: list them)"
@@ -21,8 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--unit", choices=[unit.value for unit in Unit], default="stage", help="freeze.unit")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: 32, or the least that it takes")
     parser.add_argument("--classes", type=int, default=10, metavar="N")
-    options = parser.parse_args(argv)
     with interrupt.command():
+        options = parser.parse_args(argv)
         if options.model is None:
             print(catalog.listing())
             return

@@ -27,6 +27,13 @@ class Range(NamedTuple):
         low = self.least < value if self.without in ("least", "both") else self.least <= value
         return low and (value < self.most if self.without in ("most", "both") else value <= self.most)
 
+    def allowed(self) -> str:
+        """Return which numbers these are."""
+        if self.words:
+            return self.words
+        end = "or more" if self.most == LARGEST_SEED else f"to {self.most:.12g}"
+        return f"{self.least:.12g} {end}" + (f" ({self.why})" if self.why else "")
+
     def refuse(self, setting: str, value: float) -> UserError:
         """Return the error for a value that the setting does not take."""
         bound = f"{self.most:.12g} or less" if value > self.most else f"{self.least:.12g} or more"
@@ -59,7 +66,7 @@ RANGES = {
     "cache.max_gb": Range(0, 1e9, words="a size in gigabytes, 0 to keep nothing"),
     "epochs": _EPOCHS,
     "freeze.epochs": Range(0, 10**6),
-    "freeze_depth": Range(0, 10**6),
+    "freeze_depth": Range(0, 10**6, words="0 or more, to the model's number of blocks"),
     "min_steps": Range(0, 10**9),
     "source.batch_size": _BATCH,
     "source.epochs": _EPOCHS,
@@ -68,6 +75,7 @@ RANGES = {
     "source.n_classes": Range(1, 10**6),
     "source.seed": _SEED,
     "source.std": Range(0, 1000, "least", words="three numbers above 0, one per channel, of pixels in 0..1"),
+    "threads": Range(1, 4096),
     "study.reference.seconds_per_epoch": Range(0, 1e9),
     "study.reference.test_accuracy": Range(0, 1, words="accuracies in 0..1"),
     **{f"{group}.{key}": own for group in ("data", "source.data") for key, own in _DATA.items()},

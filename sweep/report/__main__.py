@@ -3,12 +3,12 @@
 With --to, one report of several folders. Two folders without it are compared.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sweep import interrupt
+from sweep.commands import Command
 from sweep.errors import UserError
 
 
@@ -28,15 +28,20 @@ def compared(folders: Sequence[Path]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0, 1 where results are missing, 2 for bad input, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.report",
-        description="Make table, summary, figures and verdict again from the records of a multirun; or compare two.",
+    parser = Command(
+        "sweep.report",
+        "Make table, summary, figures and verdict again from the records of a multirun; or compare two.",
+        {
+            "outputs/sweep": "again, without torch",
+            "A B": "what B gains over A at every point that both have, seed by seed, with intervals",
+            "A B --to C": "one report of several folders",
+        },
     )
     parser.add_argument("folder", type=Path, nargs="+", help="outputs/<name>, or the folder of a report")
     parser.add_argument("--to", type=Path, help="write one report of all folders here, from records or table.parquet")
     parser.add_argument("--figures", default="png", help="formats of the figures beside png: svg, pdf or svg,pdf")
-    given = parser.parse_args(arguments)
     with interrupt.command():
+        given = parser.parse_args(arguments)
         from sweep.report import figures, render  # noqa: PLC0415  the imports take a second, in which Ctrl-C may come
 
         target = given.to or given.folder[0]

@@ -11,14 +11,20 @@ import torch
 
 from sweep import __version__
 from sweep.config import Precision
+from sweep.cores import usable
 from sweep.errors import UserError
 
+FROM_START = torch.get_num_threads()  # what OMP_NUM_THREADS says where it is set, as in workers of a launcher
 
-def device(name: str) -> torch.device:
+
+def device(name: str, threads: int | None = None) -> torch.device:
     """Return the device of this name, set so that the same command gives the same numbers.
 
     name: auto, cpu, cuda or cuda:N. raises: UserError if torch does not see it.
+    threads: that torch computes with on a CPU, if there are as many cores for this process; None for all of these.
     """
+    cores = min(FROM_START, usable())  # more than there are would wait for each other
+    torch.set_num_threads(min(threads or cores, cores))
     kind, _, number = name.partition(":")
     if kind == "auto":
         kind = name = "cuda" if torch.cuda.is_available() else "cpu"

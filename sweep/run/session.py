@@ -48,8 +48,8 @@ class Session:
         self._scores: dict[Hashable, dict[str, float]] = {}
 
     def device(self, point: Point) -> torch.device:
-        """Return where the point is computed."""
-        return machine.device(point.config.device)
+        """Return where the point is computed, from now on with its threads."""
+        return machine.device(point.config.device, point.config.threads)
 
     def task(self, config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
         """Return the task; see data.load(). Its points share it, or the error that was found in it."""
