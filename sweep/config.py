@@ -247,6 +247,9 @@ class Config:
     on_error: OnError = OnError.go_on  # with the other points, or stop: none starts after one has failed
     strict: bool = False  # refuse what is else a warning about images and weights, before anything is trained
     skip_absent: bool = False  # leave out points whose data is not here, and say so
+    dry_run: bool = False  # say what would be trained, and how long that would take; train nothing
+    # hours in one process: a sweep that is expected to take longer stops before it trains; null = none does
+    confirm_above: float | None = None
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -314,7 +317,8 @@ FILES = (
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = (
-    *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "export", "cache", "study"),
+    *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "dry_run", "confirm_above"),
+    *("export", "cache", "study"),
 )
 
 

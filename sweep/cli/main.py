@@ -45,6 +45,9 @@ def _run(cfg: DictConfig) -> None:
     (point,) = compose.planned([compose.to_config(cfg)])
     assert point is not None, "planned() raises where nothing is left"
     root = results_folder(point.config.name)
+    if point.config.dry_run:
+        print(multirun.foretold([point], {point.job: label(point, {})}, root))
+        return
     with multirun.writing(point.config.name):
         if multirun.owes(point, root):
             root.mkdir(parents=True, exist_ok=True)
@@ -64,9 +67,10 @@ def _run(cfg: DictConfig) -> None:
 
 def _train(point: Point, root: Path) -> None:
     session = multirun.prepare([point], root)
+    from sweep.run.estimate import outlook  # noqa: PLC0415
     from sweep.run.job import run_point  # noqa: PLC0415
 
-    progress = Progress(1, {point.job: label(point, {})}, {point.job})
+    progress = Progress(1, {point.job: label(point, {})}, outlook([point], [point], root, session))
     progress.begin(point)
     progress.end(point, run_point(point, root, session))
     progress.close()

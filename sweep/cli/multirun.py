@@ -49,6 +49,9 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
     """
     sweep = Multirun.of(composed)
     config, root = sweep.config, sweep.root
+    if config.dry_run:
+        print(foretold(list(sweep.points.values()), sweep.labels, root))
+        return
     owed = sweep.owed()
     count = f"{len(sweep.points)} point" + "s" * (len(sweep.points) > 1)
     earlier = len(sweep.earlier)
@@ -106,6 +109,11 @@ class Multirun:
     @property
     def root(self) -> Path:
         return results_folder(self.config.name)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return, by job, how each point is called."""
+        return {point.job: label(point, self.varied[overrides]) for overrides, point in self.points.items()}
 
     def owed(self) -> dict[Overrides, Point]:
         """Return the points that have something to train."""
@@ -173,21 +181,43 @@ def owes(point: Point, root: Path) -> bool:
 
 def prepare(points: Sequence[Point], root: Path, elsewhere: bool = False) -> "Session":
     """Return a session for these points, their data and weights fetched; else remove the folder if it is empty."""
-    from sweep.run.job import fetch  # noqa: PLC0415
+    from sweep.cli import dry  # noqa: PLC0415
+    from sweep.run.job import fetch_weights  # noqa: PLC0415
     from sweep.run.session import Session  # noqa: PLC0415
 
     session = Session()
     try:
-        told = Told(points[0].config.strict)
-        for point in points:
-            for note in data.notes(point.config.data):
-                told.say(f"{point.facts.task}: {note}")
-        fetch(points, session, told.say, elsewhere)
+        see(points, session, elsewhere)
+        if points[0].config.confirm_above is not None:
+            dry.require_short(points, root, session)
+        fetch_weights(points, session, elsewhere)
     except BaseException:
         with suppress(OSError):  # it is not empty, so it was there before
             os.removedirs(root)
         raise
     return session
+
+
+def see(points: Sequence[Point], session: "Session", elsewhere: bool = False) -> None:
+    """Have the images of these points here, and say what there is to say of them."""
+    from sweep.run.job import fetch_images  # noqa: PLC0415
+
+    told = Told(points[0].config.strict)
+    for point in points:
+        for note in data.notes(point.config.data):
+            told.say(f"{point.facts.task}: {note}")
+    fetch_images(points, session, told.say, elsewhere)
+
+
+def foretold(points: Sequence[Point], labels: Mapping[str, str], root: Path) -> str:
+    """Return what a sweep of these points would do and take; see dry.report()."""
+    from sweep.cli import dry  # noqa: PLC0415
+    from sweep.run.session import Session  # noqa: PLC0415
+
+    session, owed = Session(), [point for point in points if owes(point, root)]
+    if owed:
+        see(owed, session)
+    return dry.report(points, labels, root, session)
 
 
 def require_no_warning(points: Sequence[Point], root: Path) -> None:
@@ -243,11 +273,12 @@ def _train(sweep: Multirun, owed: Mapping[Overrides, Point], session: "Session",
     heeds: whether the launcher looks for interrupts by itself; one of another make is broken off.
     """
     from sweep.cli.job import Job  # noqa: PLC0415
+    from sweep.run.estimate import outlook  # noqa: PLC0415
 
     for point in owed.values():
         record.clear_failure(record.job_folder(sweep.root, point.job))  # on_error=stop heeds those of this run
-    labels = {point.job: label(point, sweep.varied[overrides]) for overrides, point in sweep.points.items()}
-    progress = Progress(len(sweep.points), labels, {point.job for point in owed.values()})
+    ahead = outlook(list(sweep.points.values()), list(owed.values()), sweep.root, session)
+    progress = Progress(len(sweep.points), sweep.labels, ahead)
     page = Growing(sweep.root)
     job = Job(sweep.root, owed, sweep.depths(), session, progress, page)
     with page.kept_up(), interrupt.postponed(), nullcontext() if heeds else interrupt.waiting():

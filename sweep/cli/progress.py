@@ -1,25 +1,25 @@
 """What the terminal shows while points train: a line per point, and under it points done and time left."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from sweep.plan.point import Point
+from sweep.report.costs import duration
 from sweep.report.record import Record
 
 if TYPE_CHECKING:
+    from sweep.run.estimate import Outlook
     from sweep.run.job import Outcome
 
 
 class Progress:
-    """total: points; labels: by job, how each point is called; owed: the jobs that have something to train."""
+    """total: points; labels: by job, how each point is called; outlook: knows the time left."""
 
-    def __init__(self, total: int, labels: Mapping[str, str], owed: set[str]) -> None:
-        self.total, self.labels, self.owed = total, labels, owed
-        self.done = self.trained = 0
-        self.start = time.monotonic()
+    def __init__(self, total: int, labels: Mapping[str, str], outlook: "Outlook") -> None:
+        self.total, self.labels, self.outlook = total, labels, outlook
+        self.done = 0
         self.bar = tqdm(total=total, unit="point", dynamic_ncols=True, disable=None)  # no bar if no terminal
 
     def begin(self, point: Point) -> None:
@@ -27,7 +27,7 @@ class Progress:
 
     def end(self, point: Point, outcome: "Outcome") -> None:
         self.done += 1
-        self.trained += outcome.trained > 0 or outcome.error is not None
+        self.outlook.end(point, outcome.seconds if outcome.trained else None)
         score = "" if outcome.test_accuracy is None else f"  test {100 * outcome.test_accuracy:5.1f} %"
         if outcome.error:
             result = f"FAILED: {outcome.error}"
@@ -35,9 +35,10 @@ class Progress:
             result = f"{outcome.seconds:5.1f} s{score}"
         else:
             result = f"already there{score}"
-        seconds = (time.monotonic() - self.start) / max(1, self.trained) * (len(self.owed) - self.trained)
+        seconds = self.outlook.left()
+        left = f"  (about {duration(seconds)} left)" if seconds else ""
         place = f"[{self.done:{len(str(self.total))}}/{self.total}]"
-        tqdm.write(f"{place} {self.labels[point.job]}  {result}  (about {seconds:.0f} s left)")
+        tqdm.write(f"{place} {self.labels[point.job]}  {result}{left}")
         self.bar.update()
 
     def close(self) -> None:

@@ -3,10 +3,11 @@
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sweep.config import Unit
 from sweep.models import convolutions
@@ -148,6 +149,28 @@ def stages(name: str, image_size: int) -> dict[str, int]:
 def _torchvision_stages(name: str) -> tuple[tuple[str, int], ...]:
     size = 224  # pixels, which all of them take; the stages are the same at any other
     return tuple(torchvision_models.stages(_skeleton(name, size), name, size).items())
+
+
+class Cost(NamedTuple):
+    """What one image costs in a block. flops: of the forward pass; outputs: how many numbers come out."""
+
+    flops: float
+    outputs: int
+
+
+@functools.lru_cache(maxsize=32)
+def costs(name: str, unit: Unit, image_size: int) -> tuple[Cost, ...]:
+    """Return the cost of every block, in forward order, and of the head with the library's own classes."""
+    model = _skeleton(name, image_size).train()  # in evaluation, attention is one step that is not counted
+    parts, head = blocks(model, name, unit)
+    x = torch.zeros(2, 3, image_size, image_size, device=next(model.parameters()).device)
+    found = []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for part in (*parts, head):
+            with FlopCounterMode(display=False) as counter:
+                x = part(x)
+            found.append(Cost(counter.get_total_flops() / len(x), x[0].numel()))
+    return tuple(found)
 
 
 def library_arguments(name: str, image_size: int) -> dict[str, Any]:

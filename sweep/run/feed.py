@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,7 +110,8 @@ class Feeder:
     def _made(self, seed: int, folds: Sequence[Fold]) -> _Made:
         """Return what the feeds of these folds are taken from."""
         start = time.perf_counter()
-        kind, index = self._kind(seed), _union(folds)
+        kind = kind_of(self.point, lambda: self.session.network(self.point, seed).track)
+        index = _union(folds)
         if kind != "cached":
             return self._images(index, kind)
         point, session = self.point, self.session
@@ -125,17 +126,6 @@ class Feeder:
             place(pools[name], np.arange(len(split.labels)), split.labels, device) for name, split in splits.items()
         )
         return _Made(kind, index, fit, test, time.perf_counter() - start, key)
-
-    def _kind(self, seed: int) -> str:
-        """Return how the frozen blocks are run: once, if they are a pure function of images that stay the same."""
-        config = self.point.config
-        if self.point.facts.prefix == 0 or config.freeze.epochs == 0:
-            return "none"
-        if config.freeze.batchnorm is BatchNorm.track and self.session.network(self.point, seed).track:
-            return "tracked"
-        if config.data.augment is not Augment.none:
-            return "augmented"
-        return "cached" if config.cache.max_gb > 0 else "recomputed"
 
     def _key(self, seed: int, splits: Mapping[str, Split]) -> str:
         """Return what names the outputs of the frozen blocks, whatever the depth, by content."""
@@ -165,6 +155,21 @@ class Feeder:
 
         images = hashlib.sha256(trained_on.tobytes()).hexdigest()
         return session.scores((made.key, point.facts.prefix, images), make)
+
+
+def kind_of(point: Point, has_statistics: Callable[[], bool]) -> str:
+    """Return how the frozen blocks are run: once, if they are a pure function of images that stay the same.
+
+    has_statistics: tells, where freeze.batchnorm=track, whether any frozen block has some to track.
+    """
+    config = point.config
+    if point.facts.prefix == 0 or config.freeze.epochs == 0:
+        return "none"
+    if config.freeze.batchnorm is BatchNorm.track and has_statistics():
+        return "tracked"
+    if config.data.augment is not Augment.none:
+        return "augmented"
+    return "cached" if config.cache.max_gb > 0 else "recomputed"
 
 
 def _union(folds: Sequence[Fold]) -> Labels:

@@ -44,10 +44,18 @@ class Outcome:
 def fetch(
     points: Sequence[Point], session: Session, say: Callable[[str], object] = print, elsewhere: bool = False
 ) -> None:
-    """Download or train what these points start from, and read every image: what is wrong shows before any training.
+    """Have the images and the weights here that these points start from; see the next two functions."""
+    fetch_images(points, session, say, elsewhere)
+    fetch_weights(points, session, elsewhere)
+
+
+def fetch_images(
+    points: Sequence[Point], session: Session, say: Callable[[str], object] = print, elsewhere: bool = False
+) -> None:
+    """Download what these points see, and read every image: what is wrong shows before any training.
 
     say: is given a sentence on each thing that makes the images doubtful, as soon as it is known.
-    elsewhere: whether other machines train, which have the devices; the first that needs a source then trains it.
+    elsewhere: whether other machines train, which have the devices.
     raises: UserError for what cannot be had or read, and for more training images than there are.
     """
     for point in points:
@@ -64,8 +72,12 @@ def fetch(
             task = session.task(wanted, point.facts.image_size, point.config.cache.max_gb)
             for note in task.notes:
                 say(f"{point.facts.task}: {note}")
-            data.draw(wanted, task, 0)  # raises if there are too few images
+            session.counts(wanted, point.facts.image_size, point.config.cache.max_gb)  # raises if there are too few
             decoded.add(repr(wanted))
+
+
+def fetch_weights(points: Sequence[Point], session: Session, elsewhere: bool = False) -> None:
+    """Load, download or train what these points start from; elsewhere, the first that needs a source trains it."""
     for point in points:
         if point.config.pretrained and not (elsewhere and point.source.config.name == "pretrain"):
             session.weights(point.source, torch.device("cpu") if elsewhere else session.device(point))

@@ -79,7 +79,7 @@ def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) ->
     while wanted:
         heads = [[_new_head(point, seed, frozen[seed].network) for _ in rates] for seed, rates in wanted.items()]
         splits = [feeds[seed].splits(config.test_every_epoch) for seed in wanted]
-        curves = fit_heads(heads, splits, _recipe(point), rates=list(wanted.values()), seeds=list(wanted))
+        curves = fit_heads(heads, splits, recipe_of(point), rates=list(wanted.values()), seeds=list(wanted))
         together = sum(map(len, heads))
         seconds, start = (time.perf_counter() - start) / together, time.perf_counter()
         networks = {frozen[seed].network for seed in wanted}
@@ -137,7 +137,7 @@ def train_member(
 ) -> tuple[Trained, Network]:
     """Return one member (seed, learning rate) after its training, and its whole network."""
     seed, lr = member
-    config, recipe, device = point.config, _recipe(point), session.device(point)
+    config, recipe, device = point.config, recipe_of(point), session.device(point)
     frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
     network = session.network(point, seed)
     model: nn.Module = network.suffix if feed.kind == "cached" else network
@@ -156,7 +156,8 @@ def train_member(
     return Trained(lr, model, curves, count, time.perf_counter() - start, before, after), network
 
 
-def _recipe(point: Point) -> Recipe:
+def recipe_of(point: Point) -> Recipe:
+    """Return how the point's members are trained, for all of its epochs."""
     config = point.config
     return Recipe(
         config.optimizer,

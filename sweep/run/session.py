@@ -34,11 +34,21 @@ class Certified(NamedTuple):
     certificate: str
 
 
+class Counts(NamedTuple):
+    """How many images a seed trains on, is chosen by and is tested on. fit: what seeds take the first two from."""
+
+    train: int
+    val: int
+    test: int
+    fit: int
+
+
 class Session:
     """Everything is made when it is first asked for."""
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, Task | UserError] = {}
+        self._counts: dict[Hashable, Counts] = {}
         self._weights: dict[str, Weights] = {}
         self._random: dict[tuple[str, int, int], State] = {}
         self._hashes: dict[tuple[str, str], str] = {}
@@ -64,6 +74,16 @@ class Session:
         if isinstance(found, UserError):
             raise found
         return found
+
+    def counts(self, config: DataConfig, image_size: int, max_gb: float = 0.0) -> Counts:
+        """Return the numbers of the task's images; raise UserError if there are too few."""
+
+        def count() -> Counts:
+            task = self.task(config, image_size, max_gb)
+            train, val = data.draw(config, task, 0)
+            return Counts(len(train), len(val), len(task.test.labels), len(task.fit.labels))
+
+        return _remembered(self._counts, (repr(config), image_size), count)
 
     def weights(self, source: Source, device: torch.device) -> Weights:
         """Return the source's weights, loaded, downloaded or trained on the device; the last source's are kept."""
