@@ -9,6 +9,7 @@ records are written whole or not at all, so that is safe, too.
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -37,6 +38,22 @@ def install(*more: int) -> None:
     for number in (*_SIGNALS, *more):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Catch signals in this block, and let them be what they were after it; other threads than the main one may not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    install()
+    try:
+        yield
+    finally:
+        _State.came = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def came() -> int | None:
@@ -81,30 +98,25 @@ def command() -> Iterator[None]:
     number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of it, and in silence
     where nobody reads the output any more, as under `| head` (141, as if by SIGPIPE).
     """
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
     _State.full = bool(os.environ.get("HYDRA_FULL_ERROR"))
-    install()
-    try:
-        with one_line():
-            check()
-            try:
-                yield
-            finally:
-                sys.stdout.flush()  # what is still to be written finds now whether anyone reads it
-            check()
-    except BaseException as error:
-        if isinstance(error, BrokenPipeError) and _State.came is None:
-            _silence()
-            sys.exit(141)
-        if _State.came is None and not isinstance(error, KeyboardInterrupt):
-            raise
-        number = _State.came or signal.SIGINT
-        print(f"\n{_verb(number)}: {_KEPT}", file=sys.stderr)
-        sys.exit(128 + number)
-    finally:
-        _State.came = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with caught():
+        try:
+            with one_line():
+                check()
+                try:
+                    yield
+                finally:
+                    sys.stdout.flush()  # what is still to be written finds now whether anyone reads it
+                check()
+        except BaseException as error:
+            if isinstance(error, BrokenPipeError) and _State.came is None:
+                _silence()
+                sys.exit(141)
+            if _State.came is None and not isinstance(error, KeyboardInterrupt):
+                raise
+            number = _State.came or signal.SIGINT
+            print(f"\n{_verb(number)}: {_KEPT}", file=sys.stderr)
+            sys.exit(128 + number)
 
 
 @contextmanager

@@ -228,7 +228,8 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = ["data=textures", "data.per_class=4", "data.label=a b", "seeds=2", "epochs=2", "optimizer.lr=[0.001]"]
-    text = advise.advise([*settings, "budget_minutes=5"])
+    made = advise.advise([*settings, "budget_minutes=5"])
+    text = str(made)
     told = capsys.readouterr().out
     assert told.startswith("First guess, by the nearest neighbours of features: ")
     assert told.count("so far: keep") == told.count("validation") >= 6, "the head, and other depths and folds"
@@ -245,7 +246,14 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
     assert set(saved["depths"][5]["scores"]) > {"logme", "knn"}
     assert "logme" in saved["depths"][1]["scores"]
     assert saved["depths"][0]["scores"] == {}
-    again = advise.advise([*settings, "budget_minutes=5"])
+    assert (made.depth, made.expected_loss) == (depth, saved["expected_loss"])
+    assert made.probabilities[depth] == saved["probability_good"]
+    assert made.table["freeze_depth"].tolist() == [*range(6)]
+    assert made.table["networks"].sum() == told.count("validation")
+    html = made._repr_html_()
+    assert f"<td>{depth}/5 &lt;-</td>" in html
+    assert "&#39;data.label=a b&#39;" in html
+    again = str(advise.advise([*settings, "budget_minutes=5"]))
     assert again.splitlines()[-1] == text.splitlines()[-1]
     assert re.search(r"0\.\d s", capsys.readouterr().out), "what was trained is read from its records"
 

@@ -3,9 +3,10 @@
 Hydra finds this module by its place, a namespace package; the work is done in sweep.cli.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -16,6 +17,9 @@ from omegaconf import DictConfig
 from hydra_plugins.freeze_sweep import local, slurm
 from sweep.cli import compose
 from sweep.cli.suite import EMBEDDED
+
+if TYPE_CHECKING:
+    from sweep.report.render import Result
 
 
 @dataclass
@@ -52,9 +56,13 @@ class FreezeSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context = hydra_context
         self.master = config
+        self.task = task_function
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Train what is owed and report, or show settings; SystemExit if results are missing. raises: UserError."""
+    def sweep(self, arguments: list[str]) -> "Result | None":
+        """Train what is owed and report, or show settings.
+
+        raises: UserError; SystemExit if results are missing, but not where Python asks.
+        """
         target = self.master.hydra.launcher._target_
         if target in CHECKS:
             CHECKS[target](self.master.hydra.launcher)
@@ -64,7 +72,7 @@ class FreezeSweeper(Sweeper):
 
         if self.show:
             print(compose.shown(composed, self.show), end="")
-            return
+            return None
 
         def launch(job: TaskFunction, owed: Sequence[Sequence[str]]) -> None:
             # What is composed is not composed again. Other processes compose for themselves.
@@ -76,7 +84,12 @@ class FreezeSweeper(Sweeper):
 
         from sweep.cli import multirun  # noqa: PLC0415  Hydra imports every plugin, also to complete or explain
 
-        multirun.run(self.master, composed, launch, elsewhere=target in ELSEWHERE)
+        from_python = self.task is multirun.from_python
+        tell = (lambda text: None) if from_python else print  # a notebook shows the result
+        result = multirun.run(self.master, composed, launch, elsewhere=target in ELSEWHERE, tell=tell)
+        if result and result.missing and not from_python:
+            sys.exit(1)
+        return result
 
     def _given(self) -> list[str]:
         return [f"{key}={value}" for key, value in self.params.items()]

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tabulate import tabulate
 
 from sweep import interrupt, paths
@@ -27,6 +28,8 @@ from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.paths import results_folder
 from sweep.plan.point import Point, plan
+from sweep.report import notebook
+from sweep.report.outline import Block
 from sweep.report.record import Record
 from sweep.run import measure
 from sweep.run.job import fetch
@@ -64,8 +67,8 @@ def main() -> None:
         print(advise(command().read(sys.argv[1:])))
 
 
-def advise(arguments: Sequence[str]) -> str:
-    """Return the advice as text; it is also in outputs/<name>/advice.json. raises: UserError."""
+def advise(arguments: Sequence[str]) -> "Advice":
+    """Return the advice; it is also in outputs/<name>/advice.json. raises: UserError."""
     deadline = time.monotonic() + 60 * _budget(arguments)
     overrides = [each for each in arguments if not each.startswith("budget_minutes=")]
     first = _plan(overrides)
@@ -76,9 +79,9 @@ def advise(arguments: Sequence[str]) -> str:
     given = first.config.lr_list if any(each.startswith("optimizer.lr=") for each in overrides) else None
     search = Search(_bounded(first, overrides, session), results_folder(first.config.name), session, given)
     search.run(lambda: deadline - time.monotonic())
-    made = Advice(search, scores)
+    made = Advice(search, scores, overrides)
     paths.write_text(search.root / "advice.json", json.dumps(made.as_dict(), indent=1))
-    return made.text(overrides)
+    return made
 
 
 def _budget(arguments: Sequence[str]) -> float:
@@ -141,34 +144,63 @@ def _first_guess(scores: Sequence[Mapping[str, float]]) -> str:
 
 
 class Advice:
-    """The recommended depth, the first network of it that was trained, and all that it rests on; losses in 0..1."""
+    """What is advised: in print() the text of the terminal, in a notebook a table and sentences. Losses are in 0..1.
 
-    def __init__(self, search: Search, scores: Sequence[Mapping[str, float]]) -> None:
-        self.search, self.scores = search, scores
+    depth: how many blocks to keep frozen.
+    chosen: the record of the first network of that depth and its best learning rate.
+    rule: what the rule of thumb would have said.
+    command: trains the model and exports it.
+    folder: where the records and advice.json are.
+    """
+
+    def __init__(self, search: Search, scores: Sequence[Mapping[str, float]], overrides: Sequence[str]) -> None:
+        # Not the search itself: its session has images and weights.
+        self.point, self.folder, self.runs, self.notes = search.point, search.root, search.runs, search.notes
+        self.scores, self.rates, self.tried, self.n_depths = scores, search.rates, search.tried, search.n_depths
         self.belief = search.belief()
         # What was not trained is not recommended, whatever is believed of it.
-        self.depth = self.belief.keep(search.tried)
-        self.chosen = search.member(self.belief.best(self.depth, search.tried))
-        self.loss = self.belief.expected_loss()
+        self.depth = self.belief.keep(self.tried)
+        self.chosen = search.member(self.belief.best(self.depth, self.tried))
+        self.losses = self.belief.expected_loss()
         self.good = self.belief.good(MARGIN)
         placed = next((each for each in search.members if each.similarity is not None), None)
         self.rule = rule(search.point, placed)
+        self.command = self._command(overrides)
+
+    @property
+    def expected_loss(self) -> float:
+        """Test accuracy that the depth is expected to lose against the best one, whichever that is."""
+        return float(self.losses[self.depth])
+
+    @property
+    def probabilities(self) -> dict[int, float]:
+        """The probability of every depth to lose at most one accuracy point against the best."""
+        return {depth: float(share) for depth, share in enumerate(self.good)}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row per depth: what is believed of it and how sure that is, networks trained, scores as score_x."""
+        rows = []
+        for each in self.as_dict()["depths"]:
+            scores = {f"score_{name}": value for name, value in each.pop("scores").items()}
+            rows.append({**each, "networks": len(each["networks"]), **scores})
+        return pd.DataFrame(rows)
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table: a row per depth."""
         lines = []
-        runs, tried, belief = self.search.runs, self.search.tried, self.belief
-        for depth in range(self.search.n_depths):
+        runs, tried, belief = self.runs, self.tried, self.belief
+        for depth in range(self.n_depths):
             own = [run for run in runs if run.depth == depth]
             rate = int(belief.mean[depth].argmax())
-            line = {"frozen": f"{depth}/{self.search.n_depths - 1}" + (" <-" if depth == self.depth else "")}
+            line = {"frozen": f"{depth}/{self.n_depths - 1}" + (" <-" if depth == self.depth else "")}
             line["networks"] = str(len(own))
             best = belief.best(depth, tried) if own else (depth, rate)
-            line["best lr"] = f"{self.search.rates[best[1]]:g}" if own else "-"
+            line["best lr"] = f"{self.rates[best[1]]:g}" if own else "-"
             shares = [run.correct.mean() for run in own if run.cell == best]
             line["validation %"] = f"{100 * np.mean(shares):.1f}" if own else "-"
             line["believed %"] = f"{100 * belief.mean[depth, rate]:.1f} ± {196 * belief.sd[depth, rate]:.1f}"
-            line["expected loss"] = f"{100 * self.loss[depth]:.1f}"
+            line["expected loss"] = f"{100 * self.losses[depth]:.1f}"
             line["good, %"] = f"{100 * self.good[depth]:.0f}"
             line["s/network"] = f"{np.mean([run.seconds for run in own]):.3g}" if own else "-"
             for name, title, scale, style in (("logme", "LogME", 1, ".3f"), ("knn", "5-NN %", 100, ".1f")):
@@ -177,44 +209,51 @@ class Advice:
             lines.append(line)
         return lines
 
-    def text(self, overrides: Sequence[str]) -> str:
-        """Return what the terminal shows."""
-        point, chosen = self.search.point, self.chosen
-        others = [
-            depth for depth in range(self.search.n_depths) if self.good[depth] >= POSSIBLE and depth != self.depth
-        ]
-        apart = f"; it cannot be told from {', '.join(map(str, others))}" if others else ""
-        n_val = len(self.search.runs[0].correct)
+    def _command(self, overrides: Sequence[str]) -> str:
+        """Return the command for the recommended depth. overrides: what the user said."""
+        point = self.point
         settings = [each for each in overrides if not each.startswith(("name=", "optimizer.lr=", "epochs="))]
         named = {each.partition("=")[0] for each in settings}
         settings += [each for each in RECIPE if each.partition("=")[0] not in named]
-        settings += [f"epochs={point.config.epochs}", f"optimizer.lr={chosen.lr:g}", "pretrained=true"]
+        settings += [f"epochs={point.config.epochs}", f"optimizer.lr={self.chosen.lr:g}", "pretrained=true"]
         settings += [f"freeze_depth={self.depth}", f"name={point.config.name}", "export=best"]
-        return "\n".join(
-            [
-                "",
-                tabulate(self.rows(), headers="keys", disable_numparse=True, stralign="right"),
-                "",
-                *(f"Note: {note}." for note in self.search.notes),
-                f"Keep {self.depth} of {self.search.n_depths - 1} blocks frozen{apart}.",
-                f"Expected loss against the best depth: {100 * self.loss[self.depth]:.1f} accuracy points; at most "
-                f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
-                f"Accuracy on test images, of one network trained on {chosen.n_train} images: "
-                f"{100 * (chosen.test_accuracy or 0):.1f} %.",
-                f"believed: ± 95 %, of {len(self.search.runs)} networks judged on {n_val} validation images each;"
-                " neighbouring depths and rates are believed to be alike. good: at most a point below the best.",
-                self.rule,
-                "",
-                "Train and export it:",
-                f"  python -m sweep {shlex.join(settings)}",
-            ]
-        )
+        return f"python -m sweep {shlex.join(settings)}"
+
+    def sentences(self) -> list[str]:
+        """Return the advice in words."""
+        chosen = self.chosen
+        others = [depth for depth in range(self.n_depths) if self.good[depth] >= POSSIBLE and depth != self.depth]
+        apart = f"; it cannot be told from {', '.join(map(str, others))}" if others else ""
+        n_val = len(self.runs[0].correct)
+        return [
+            *(f"Note: {note}." for note in self.notes),
+            f"Keep {self.depth} of {self.n_depths - 1} blocks frozen{apart}.",
+            f"Expected loss against the best depth: {100 * self.expected_loss:.1f} accuracy points; at most "
+            f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
+            f"Accuracy on test images, of one network trained on {chosen.n_train} images: "
+            f"{100 * (chosen.test_accuracy or 0):.1f} %.",
+            f"believed: ± 95 %, of {len(self.runs)} networks judged on {n_val} validation images each;"
+            " neighbouring depths and rates are believed to be alike. good: at most a point below the best.",
+            self.rule,
+        ]
+
+    def __str__(self) -> str:
+        shown = tabulate(self.rows(), headers="keys", disable_numparse=True, stralign="right")
+        return "\n".join(["", shown, "", *self.sentences(), "", "Train and export it:", f"  {self.command}"])
+
+    def __repr__(self) -> str:
+        loss = f"{100 * self.expected_loss:.1f}"
+        return f"<Advice: keep {self.depth} of {self.n_depths - 1} blocks frozen, expected to lose {loss} points>"
+
+    def _repr_html_(self) -> str:
+        said = [*self.sentences(), f"Train and export it: {self.command}"]
+        return notebook.html([Block("table", rows=self.rows()), Block("list", said)])
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values; accuracies and losses in 0..1, test accuracy of the recommended depth only."""
         return {
             "freeze_depth": self.depth,
-            "expected_loss": float(self.loss[self.depth]),
+            "expected_loss": self.expected_loss,
             "probability_good": float(self.good[self.depth]),
             "margin": MARGIN,
             "test_accuracy": self.chosen.test_accuracy,
@@ -224,16 +263,16 @@ class Advice:
                     "freeze_depth": depth,
                     "believed": float(self.belief.mean[depth].max()),
                     "sd": float(self.belief.sd[depth, self.belief.mean[depth].argmax()]),
-                    "expected_loss": float(self.loss[depth]),
+                    "expected_loss": float(self.losses[depth]),
                     "probability_good": float(self.good[depth]),
                     "networks": [
-                        {"lr": self.search.rates[run.rate], "fold": run.fold, "val_accuracy": float(run.correct.mean())}
-                        for run in self.search.runs
+                        {"lr": self.rates[run.rate], "fold": run.fold, "val_accuracy": float(run.correct.mean())}
+                        for run in self.runs
                         if run.depth == depth
                     ],
                     "scores": dict(self.scores[depth]),
                 }
-                for depth in range(self.search.n_depths)
+                for depth in range(self.n_depths)
             ],
         }
 

@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sweep import config as settings
@@ -108,29 +109,30 @@ class Composed(ConfigLoader):
 
 @contextmanager
 def own_loader() -> Iterator[ConfigLoader]:
-    """Let Hydra compose from conf/ outside of its own command line."""
+    """Let Hydra compose from conf/ outside of its own command line; whoever else uses it finds it as it was."""
+    hydra, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
-        yield GlobalHydra.instance().config_loader()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="sweep"):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = hydra, base
 
 
 def points(overrides: Sequence[str], multirun: bool) -> list[Point]:
     """Return every point of this command line, checked; for those who train by themselves. raises: UserError."""
-    with translated():
+    with translated(), own_loader() as loader:
         overrides = typed.overrides(overrides, multirun)
-        with own_loader() as loader:
-            mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-            master = loader.load_configuration("config", list(overrides), run_mode=mode)
-            if not multirun:
-                return [point for point in planned([to_config(master)]) if point]
-            sweeper = master.hydra.sweeper
-            given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-            grid = expand(loader, master, [*given, *overrides], sweeper.stands_for)
-            return [
-                point
-                for point in planned([to_config(loader.load_sweep_config(master, each)) for each in grid])
-                if point
-            ]
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        master = loader.load_configuration("config", list(overrides), run_mode=mode)
+        if not multirun:
+            return [point for point in planned([to_config(master)]) if point]
+        sweeper = master.hydra.sweeper
+        given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+        grid = expand(loader, master, [*given, *overrides], sweeper.stands_for)
+        return [
+            point for point in planned([to_config(loader.load_sweep_config(master, each)) for each in grid]) if point
+        ]
 
 
 def to_config(cfg: DictConfig) -> Config:

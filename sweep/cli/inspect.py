@@ -54,9 +54,10 @@ def main() -> None:
         inspect(command().read(sys.argv[1:]))
 
 
-def inspect(arguments: Sequence[str]) -> None:
+def inspect(arguments: Sequence[str]) -> list[str]:
     """Print what there is to know of these settings' images, weights and blocks; write contact sheets.
 
+    returns: the warnings among it.
     raises: UserError, with strict=true also for a warning.
     """
     points = compose.points(arguments, multirun=True)
@@ -73,6 +74,7 @@ def inspect(arguments: Sequence[str]) -> None:
     _say(["", f"{count} warning{'s' * (count > 1)}, see above." if count else "No warnings."])
     if count and points[0].config.strict:
         raise UserError(f"strict=true: {warnings[0]}")
+    return warnings
 
 
 def _first_of(points: Sequence[Point], key: Callable[[Point], Any]) -> list[Point]:

@@ -44,10 +44,16 @@ def _run(cfg: DictConfig) -> None:
         raise UserError(f"hydra/sweeper={HydraConfig.get().runtime.choices['hydra/sweeper']}: {SWEEPER}")
     (point,) = compose.planned([compose.to_config(cfg)])
     assert point is not None, "planned() raises where nothing is left"
+    if train(point):
+        sys.exit(1)
+
+
+def train(point: Point) -> bool:
+    """Train what the point still owes, print its result, and return whether that is missing."""
     root = results_folder(point.config.name)
     if point.config.dry_run:
         print(multirun.foretold([point], {point.job: label(point, {})}, root))
-        return
+        return False
     with multirun.writing(point.config.name):
         if multirun.owes(point, root):
             root.mkdir(parents=True, exist_ok=True)
@@ -61,8 +67,7 @@ def _run(cfg: DictConfig) -> None:
     interrupt.check()
     if point.config.export is Export.best:
         multirun.export([point], root)
-    if missing:
-        sys.exit(1)
+    return missing
 
 
 def _train(point: Point, root: Path) -> None:

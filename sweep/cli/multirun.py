@@ -31,6 +31,7 @@ from sweep.report import record, table
 from sweep.report.live import Growing
 
 if TYPE_CHECKING:
+    from sweep.report.render import Result
     from sweep.run.session import Session
 
 Overrides = tuple[str, ...]
@@ -38,20 +39,28 @@ WARNING = "warning: "  # begins, after the task, what is doubtful and not only w
 Launch = Callable[[TaskFunction, Sequence[Sequence[str]]], None]
 
 
-def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: Launch, elsewhere: bool = False) -> None:
+def run(
+    master: DictConfig,
+    composed: Mapping[Overrides, DictConfig],
+    launch: Launch,
+    elsewhere: bool = False,
+    tell: Callable[[str], object] = print,
+) -> "Result | None":
     """Train what is owed of these points and report.
 
     master: the config without what is swept.
     composed: the points' configs, by their overrides.
     launch: runs a task function on the points with these overrides.
     elsewhere: whether it does so on other machines.
-    raises: UserError; SystemExit with code 1 if results are missing in the end.
+    tell: is given the report as text.
+    returns: None with dry_run=true, which only says what would be trained.
+    raises: UserError.
     """
     sweep = Multirun.of(composed)
     config, root = sweep.config, sweep.root
     if config.dry_run:
         print(foretold(list(sweep.points.values()), sweep.labels, root))
-        return
+        return None
     owed = sweep.owed()
     count = f"{len(sweep.points)} point" + "s" * (len(sweep.points) > 1)
     earlier = len(sweep.earlier)
@@ -73,8 +82,8 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
     from sweep.report import render  # noqa: PLC0415
 
     with writing(config.name):
-        report = render.build(root, sweep.entries(), config.study)
-    print(f"\n{report.text}\n")
+        result = render.build(root, sweep.entries(), config.study)
+    tell(f"\n{result.text}\n")
     print(f"{root}/report.html has it all; report.md, table.csv, summary.csv, verdict.json and figures/, too")
     if earlier:
         print(f"{earlier} of its points, with these settings and finished before, were not asked for now")
@@ -82,8 +91,12 @@ def run(master: DictConfig, composed: Mapping[Overrides, DictConfig], launch: La
     if config.export is Export.best:
         with writing(config.name):
             export(list(sweep.points.values()), root)
-    if report.missing:
-        sys.exit(1)
+    return result
+
+
+def from_python(cfg: DictConfig) -> None:
+    """Stand for Hydra's task function where Python asks: the sweeper then returns the result and ends no process."""
+    raise AssertionError("the sweeper launches a task function of its own")
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ class Multirun:
 
     def entries(self) -> list[table.Entry]:
         """Return the points as the manifest lists them, with those that earlier commands have finished."""
-        own = [_entry(point, self.varied[overrides]) for overrides, point in self.points.items()]
+        own = [entry(point, self.varied[overrides]) for overrides, point in self.points.items()]
         if not self.earlier:
             return own
         places = {_settings(each): place for place, each in reversed([*enumerate(own)])}
@@ -146,7 +159,7 @@ class Multirun:
                 with suppress(UserError):  # not every setting goes with every depth
                     other = plan(dataclasses.replace(point.config, pretrained=pretrained, freeze_depth=depth))
                     if other.job in there and not record.missing_seeds(self.root, other.job, other.config.seed_list):
-                        found[other.job] = _entry(other, varied)
+                        found[other.job] = entry(other, varied)
         return list(found.values())
 
     def depths(self) -> dict[str, frozenset[int]]:
@@ -161,7 +174,8 @@ class Multirun:
         return {point.job: frozenset(depths[network(point.facts)] - {0}) for point in self.points.values()}
 
 
-def _entry(point: Point, varied: Mapping[str, str]) -> table.Entry:
+def entry(point: Point, varied: Mapping[str, str]) -> table.Entry:
+    """Return the point as the manifest lists it; varied: its settings that differ over the sweep's points."""
     return table.Entry(point.job, point.config.seed_list, point.facts, dict(varied))
 
 

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from sweep import paths
 from sweep.config import StudyConfig
 from sweep.errors import UserError
-from sweep.report import content, figures, mistakes, page, table
+from sweep.report import content, figures, mistakes, notebook, page, table
 from sweep.report.answer import Row
 from sweep.report.content import Content
 from sweep.report.outline import outline
@@ -36,11 +36,56 @@ ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What build() wrote. text: what the terminal shows. missing: one line for each result that is not there."""
+class Result:
+    """What came of a sweep: in print() the text of the terminal, in a notebook tables and pictures.
 
-    text: str
-    missing: list[str]
+    folder: where its records are, and its report, if it is more than a point.
+    said: all that the report says.
+    """
+
+    folder: Path
+    said: Content
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Every training: a row per point, seed and learning rate; accuracies in 0..1; `selected` marks the chosen."""
+        return self.said.rows
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row per task, weights and depth: mean test accuracy over seeds with its interval, and what it cost."""
+        return self.said.summary
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The content of verdict.json: which depths to keep, which are as good, what that says of the rule."""
+        return self.said.verdict()
+
+    @property
+    def missing(self) -> list[str]:
+        """A line for each point without its result, with the seeds that lack it and why."""
+        return self.said.missing
+
+    @property
+    def report(self) -> Path | None:
+        """report.html of the folder's last multirun; None if there was none."""
+        page_ = self.folder / page.NAME
+        return page_ if page_.exists() else None
+
+    @property
+    def text(self) -> str:
+        """What the terminal shows."""
+        return terminal(self.said)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        points, lost = self.table["job"].nunique(), len(self.missing)
+        return f"<Result of {points} points, {f'{lost} without result' if lost else 'all with results'}: {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return notebook.result(self.said)
 
 
 def build(
@@ -48,7 +93,7 @@ def build(
     points: Sequence[table.Entry] | None = None,
     study: StudyConfig | None = None,
     formats: Sequence[str] = (),
-) -> Report:
+) -> Result:
     """Write all that a report consists of: table.REPORT, and figures/.
 
     root: the sweep's folder.
@@ -58,7 +103,12 @@ def build(
     """
     if points is None or study is None:
         points, study = table.read_manifest(root)
-    return _write(root, _gather(root, points, table.read(root, points), study), formats)
+    return _write(of(root, points, study), formats)
+
+
+def of(root: Path, points: Sequence[table.Entry], study: StudyConfig) -> Result:
+    """Return what came of these points, from their records; write nothing."""
+    return Result(root, _gather(root, points, table.read(root, points), study))
 
 
 def grow(root: Path, every: float | None) -> None:
@@ -90,7 +140,7 @@ def command(root: Path) -> str | None:
     return shlex.join(["python", "-m", "sweep", "-m", *given])
 
 
-def merge(folders: Sequence[Path], target: Path, formats: Sequence[str] = ()) -> Report:
+def merge(folders: Sequence[Path], target: Path, formats: Sequence[str] = ()) -> Result:
     """Write the report of several folders as one under target; each has records of a multirun, or its table.parquet.
 
     Of a result that two of them have, the later folder's counts. So a study grows piece by piece, and its report can be
@@ -105,7 +155,8 @@ def merge(folders: Sequence[Path], target: Path, formats: Sequence[str] = ()) ->
             points, study = table.read_manifest(folder)
             notes += table.notes(folder, points)
     rows = table.merged(tables).assign(name=name)
-    return _write(target, content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)]), formats)
+    said = content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)])
+    return _write(Result(target, said), formats)
 
 
 def rows_of(folder: Path, name: str) -> pd.DataFrame:
@@ -124,8 +175,9 @@ def _read(file: Path) -> pd.DataFrame:
         raise UserError(f"{file}: not a table that can be read ({error})") from error
 
 
-def _write(root: Path, said: Content, formats: Sequence[str]) -> Report:
+def _write(result: Result, formats: Sequence[str]) -> Result:
     """Write all that a report consists of; what has no row is left out."""
+    root, said = result.folder, result.said
     bits = ["val_correct", "test_correct"]  # for programs
     paths.write_text(root / "table.csv", _csv(said.rows.drop(columns=bits)))
     paths.write_bytes(root / "table.parquet", said.rows.to_parquet())
@@ -138,7 +190,7 @@ def _write(root: Path, said: Content, formats: Sequence[str]) -> Report:
     paths.write_text(root / "table.tex", latex(comparisons(said)))
     paths.write_text(root / "report.md", markdown(said, drawn))
     page.write(root, said)
-    return Report(terminal(said), said.missing)
+    return result
 
 
 def _csv(frame: pd.DataFrame) -> str:
