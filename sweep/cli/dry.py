@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from sweep.cli.cache import size as in_words
 from sweep.config import FreezeConfig
 from sweep.errors import UserError
 from sweep.plan.facts import Facts
@@ -124,30 +125,19 @@ def _sums(owed: Sequence[Point], found: Forecast) -> list[str]:
         if size := found.works[point.job].kept:
             kept.setdefault(network, {})[point.facts.prefix] = size
     bytes_kept = sum(sum(sizes.values()) for sizes in kept.values())
+    most = owed[0].config.cache.max_gb
     if kept:
-        most = owed[0].config.cache.max_gb
         lines.append(
             f"Shared by the points of a network and task: outputs of frozen blocks, of {len(kept)} networks, at most"
-            f" {_size(bytes_kept)} in the cache, which may hold {most:g} GB (cache.max_gb)."
+            f" {in_words(bytes_kept)} in the cache, which may hold {most:g} GB (cache.max_gb)."
         )
-    memory = f", {_size(found.memory)} of memory" if found.memory else ""
+    memory = f", {in_words(found.memory)} of memory" if found.memory else ""
     at_most = ", at most" if any(str(point.config.optimizer.schedule) == "plateau" for point in owed) else ""
     results = RECORD * sum(each.trainings for each in found.works.values())
     lines.append(
         f"All of it: about {duration(found.total)}{at_most}, in one process on this machine ({found.device}); about"
-        f" {_size(results)} of results, up to {_size(min(bytes_kept, 1e9 * owed[0].config.cache.max_gb))} of cache"
-        f"{memory}."
+        f" {in_words(results)} of results, up to {in_words(min(bytes_kept, 1e9 * most))} of cache{memory}."
     )
     if any(point.config.optimizer.extend for point in owed):
         lines.append("optimizer.extend may add trainings, which are not counted.")
     return lines
-
-
-def _size(count: float) -> str:
-    """Return a number of bytes as it is read.
-
-    >>> _size(2.16e6), _size(480)
-    ('2.16 MB', '0.48 kB')
-    """
-    size, name = next((each for each in ((1e9, "GB"), (1e6, "MB")) if count >= each[0]), (1e3, "kB"))
-    return f"{count / size:.3g} {name}"
