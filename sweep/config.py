@@ -64,6 +64,13 @@ class OnError(StrEnum):
     stop = "stop"
 
 
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 class Export(StrEnum):
     none = "none"
     best = "best"
@@ -248,8 +255,8 @@ class Config:
     strict: bool = False  # refuse what is else a warning about images and weights, before anything is trained
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     dry_run: bool = False  # say what would be trained, and how long that would take; train nothing
-    # hours in one process: a sweep that is expected to take longer stops before it trains; null = none does
-    confirm_above: float | None = None
+    confirm_above: float | None = None  # hours: a sweep expected to take longer stops before it trains; null = none
+    log_level: LogLevel = LogLevel.info  # what the terminal shows beside the answer; debug: every epoch, too
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -318,7 +325,7 @@ FILES = (
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = (
     *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "dry_run", "confirm_above"),
-    *("export", "cache", "study"),
+    *("log_level", "export", "cache", "study"),
 )
 
 

@@ -15,6 +15,7 @@ from sweep.run import estimate, work
 from sweep.run.estimate import FARTHEST, Outlook, Pace
 from sweep.run.job import run_point
 from sweep.run.session import Counts, Session
+from sweep.run.tick import Tick
 from sweep.run.work import Work
 
 Tiny = Callable[..., Config]
@@ -80,8 +81,22 @@ def test_points_are_not_counted_as_equal(tiny: Tiny, tmp_path: Path) -> None:
     left = outlook.left()
     assert left is not None
     assert left == pytest.approx(100 + 5, rel=0.01)  # not twice 50
-    now[0] = 25.1  # as if two had been at work
-    assert outlook.left() == pytest.approx(left / 2)
+    now[0] = 100.0
+    outlook.hear(Tick(points[0].job, "seed 0", 10, 1, seconds=10.0), 0.5)
+    assert outlook.left() == pytest.approx(50 + 5, rel=0.02), "half of the large one is done"
+
+
+def test_two_at_once_take_half_the_time(tiny: Tiny, tmp_path: Path) -> None:
+    now = [0.0]
+    pace = Pace()
+    pace.learn("whole", 10, 1000, 100.0)
+    outlook = Outlook({job: owed("whole", 100.0) for job in "abcdefgh"}, pace, tmp_path, clock=lambda: now[0])
+    for step in range(1, 11):
+        for job in "ab":
+            now[0] = 10.0 * step + 1000  # a thousand seconds for processes to start
+            outlook.hear(Tick(job, "seed 0", 10, 1, epoch=step, seconds=0.0), step / 10)
+            outlook.left()
+    assert outlook.left() == pytest.approx(6 * 100 / 2, rel=0.15)
 
 
 def test_nothing_is_said_of_what_is_far_from_all_that_is_known() -> None:

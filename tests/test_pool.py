@@ -19,6 +19,7 @@ from sweep.plan.point import Point, plan
 from sweep.report import record
 from sweep.run.job import Outcome, run_point
 from sweep.run.session import Session
+from sweep.run.tick import Tick
 
 pytestmark = pytest.mark.slow  # a worker imports torch
 
@@ -43,11 +44,15 @@ class Watched(Job):
     def __init__(self, root: Path, points: list[Point], before: Callable[[Point], None] = lambda point: None) -> None:
         super().__init__(root, {(point.job,): point for point in points}, {})
         self.outcomes: dict[str, Outcome | None] = {}
+        self.heard: list[Tick] = []
         self.before = before
 
     def begin(self, point: Point) -> bool:
         self.before(point)
         return super().begin(point)
+
+    def hear(self, tick: Tick) -> None:
+        self.heard.append(tick)
 
     def end(self, point: Point, outcome: Outcome | None) -> None:
         self.outcomes[point.job] = outcome
@@ -62,6 +67,7 @@ def test_records_are_those_of_one_process(points: list[Point], tmp_path: Path) -
     job = Watched(tmp_path / "pool", points)
     Pool([ONE_THREAD] * 2).run(points, job)
     assert job.errors() == [None] * 3
+    assert {tick.job for tick in job.heard} == {point.job for point in points}, "each tells of its epochs"
     torch.set_num_threads(1)  # as the workers
     session = Session()
     for point in points:

@@ -22,6 +22,7 @@ from tabulate import tabulate
 from sweep import interrupt, paths
 from sweep.cli import compose
 from sweep.cli.flags import SettingsCommand
+from sweep.cli.progress import Progress
 from sweep.cli.search import Search
 from sweep.config import Which
 from sweep.data import task as data
@@ -34,6 +35,7 @@ from sweep.report.record import Record
 from sweep.run import measure
 from sweep.run.job import fetch
 from sweep.run.session import Session
+from sweep.run.tick import unheard
 from sweep.stats import rule as verdict
 from sweep.stats.types import MARGIN
 
@@ -72,8 +74,10 @@ def advise(arguments: Sequence[str]) -> "Advice":
     deadline = time.monotonic() + 60 * _budget(arguments)
     overrides = [each for each in arguments if not each.startswith("budget_minutes=")]
     first = _plan(overrides)
-    session = Session()
-    fetch([first], session)
+    with Progress() as progress:
+        session = Session(progress.hear)
+        fetch([first], session)
+    session.hear = unheard
     scores = score_depths(first, session)
     print(_first_guess(scores), flush=True)
     given = first.config.lr_list if any(each.startswith("optimizer.lr=") for each in overrides) else None

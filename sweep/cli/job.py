@@ -17,6 +17,7 @@ from sweep.report import record
 from sweep.report.live import Growing
 from sweep.run.job import Outcome
 from sweep.run.session import Session
+from sweep.run.tick import Tick
 
 
 class Job:
@@ -65,6 +66,11 @@ class Job:
         if self.progress:
             self.progress.begin(point)
         return True
+
+    def hear(self, tick: Tick) -> None:
+        """Show how far a point is that another process trains."""
+        if self.progress:
+            self.progress.hear(tick)
 
     def end(self, point: Point, outcome: Outcome | None) -> None:
         """Show what came of a point; nothing where it was not to start."""

@@ -1,6 +1,7 @@
 """`python -m sweep`: one point, or with -m every combination of values (see multirun)."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -10,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweep import interrupt
-from sweep.cli import compose, flags, multirun
+from sweep.cli import compose, flags, log, multirun
 from sweep.cli.progress import Progress, label, shares
 from sweep.cli.translate import translated
 from sweep.config import Export
@@ -57,9 +58,9 @@ def train(point: Point) -> bool:
     with multirun.writing(point.config.name):
         if multirun.owes(point, root):
             root.mkdir(parents=True, exist_ok=True)
-            print(f"1 point, 1 to train; results go to {root}", flush=True)
-            with interrupt.postponed():
-                _train(point, root)
+            with log.kept(root, point.config.log_level) as stay, interrupt.postponed():
+                log.say(f"1 point, 1 to train; results go to {root}")
+                _train(point, root, stay)
         else:
             multirun.require_no_warning([point], root)
             print(f"1 point, all finished before; results are in {root}")
@@ -70,15 +71,16 @@ def train(point: Point) -> bool:
     return missing
 
 
-def _train(point: Point, root: Path) -> None:
-    session = multirun.prepare([point], root)
-    from sweep.run.estimate import outlook  # noqa: PLC0415
-    from sweep.run.job import run_point  # noqa: PLC0415
+def _train(point: Point, root: Path, stay: Callable[[], None]) -> None:
+    with Progress(1, {point.job: label(point, {})}) as progress:
+        session = multirun.prepare([point], root, progress)
+        stay()
+        from sweep.run.estimate import outlook  # noqa: PLC0415
+        from sweep.run.job import run_point  # noqa: PLC0415
 
-    progress = Progress(1, {point.job: label(point, {})}, outlook([point], [point], root, session))
-    progress.begin(point)
-    progress.end(point, run_point(point, root, session))
-    progress.close()
+        progress.outlook = outlook([point], [point], root, session)
+        progress.begin(point)
+        progress.end(point, run_point(point, root, session))
 
 
 def _print(point: Point, root: Path) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from sweep import interrupt
-from sweep.cli import compose
+from sweep.cli import compose, log
 from sweep.cli.progress import Progress, label, shares
 from sweep.config import Config, Export
 from sweep.data import task as data
@@ -67,14 +67,16 @@ def run(
     with writing(config.name):
         if owed:
             root.mkdir(parents=True, exist_ok=True)
-            print(f"{count}, {len(owed)} to train; results go to {root}, as they come to report.html there", flush=True)
-            session = prepare(list(owed.values()), root, elsewhere)
-            table.clear(root)
-            table.write_manifest(root, sweep.entries(), config.study)
-            OmegaConf.save(master, root / "multirun.yaml")
-            launcher = str(master.hydra.launcher._target_)
-            heeds = launcher.startswith("hydra_plugins.freeze_sweep.") or launcher.endswith(".BasicLauncher")
-            _train(sweep, owed, session, launch, heeds)
+            with log.kept(root, config.log_level) as stay, Progress(len(sweep.points), sweep.labels) as progress:
+                log.say(f"{count}, {len(owed)} to train; results go to {root}, as they come to report.html there")
+                session = prepare(list(owed.values()), root, progress, elsewhere)
+                stay()
+                table.clear(root)
+                table.write_manifest(root, sweep.entries(), config.study)
+                OmegaConf.save(master, root / "multirun.yaml")
+                launcher = str(master.hydra.launcher._target_)
+                heeds = launcher.startswith("hydra_plugins.freeze_sweep.") or launcher.endswith(".BasicLauncher")
+                _train(sweep, owed, session, progress, launch if heeds else _broken_off(launch))
         else:
             require_no_warning(list(sweep.points.values()), root)
             table.write_manifest(root, sweep.entries(), config.study)
@@ -189,17 +191,17 @@ def owes(point: Point, root: Path) -> bool:
     missing = record.missing_seeds(root, point.job, point.config.seed_list)
     for seed in missing:
         if found := record.damage(record.job_folder(root, point.job), seed):
-            print(f"warning: {found}; it is trained again", file=sys.stderr, flush=True)
+            log.say(f"warning: {found}; it is trained again", log.WARNING, sys.stderr)
     return point.config.force or bool(missing)
 
 
-def prepare(points: Sequence[Point], root: Path, elsewhere: bool = False) -> "Session":
+def prepare(points: Sequence[Point], root: Path, progress: Progress, elsewhere: bool = False) -> "Session":
     """Return a session for these points, their data and weights fetched; else remove the folder if it is empty."""
     from sweep.cli import dry  # noqa: PLC0415
     from sweep.run.job import fetch_weights  # noqa: PLC0415
     from sweep.run.session import Session  # noqa: PLC0415
 
-    session = Session()
+    session = Session(progress.hear)
     try:
         see(points, session, elsewhere)
         if points[0].config.confirm_above is not None:
@@ -254,7 +256,7 @@ class Told:
             raise UserError(f"strict=true: {note}")
         if note not in self.notes:
             self.notes.add(note)
-            print(note, file=sys.stderr, flush=True)
+            log.say(note, log.WARNING if WARNING in note else log.INFO, sys.stderr)
 
 
 @contextmanager
@@ -281,20 +283,27 @@ def export(points: Sequence[Point], root: Path) -> None:
         print(f"{folder}: {how}, {shares(member)}")
 
 
-def _train(sweep: Multirun, owed: Mapping[Overrides, Point], session: "Session", launch: Launch, heeds: bool) -> None:
-    """Launch what is owed, and come back also after an interrupt: what there is will be reported.
+def _broken_off(launch: Launch) -> Launch:
+    """Return a launch that an interrupt breaks off: of a launcher of another make, which does not look for any."""
 
-    heeds: whether the launcher looks for interrupts by itself; one of another make is broken off.
-    """
+    def launched(job: TaskFunction, owed: Sequence[Sequence[str]]) -> None:
+        with interrupt.waiting():
+            launch(job, owed)
+
+    return launched
+
+
+def _train(
+    sweep: Multirun, owed: Mapping[Overrides, Point], session: "Session", progress: Progress, launch: Launch
+) -> None:
+    """Launch what is owed, and come back also after an interrupt: what there is will be reported."""
     from sweep.cli.job import Job  # noqa: PLC0415
     from sweep.run.estimate import outlook  # noqa: PLC0415
 
     for point in owed.values():
         record.clear_failure(record.job_folder(sweep.root, point.job))  # on_error=stop heeds those of this run
-    ahead = outlook(list(sweep.points.values()), list(owed.values()), sweep.root, session)
-    progress = Progress(len(sweep.points), sweep.labels, ahead)
+    progress.outlook = outlook(list(sweep.points.values()), list(owed.values()), sweep.root, session)
     page = Growing(sweep.root)
     job = Job(sweep.root, owed, sweep.depths(), session, progress, page)
-    with page.kept_up(), interrupt.postponed(), nullcontext() if heeds else interrupt.waiting():
+    with page.kept_up(), interrupt.postponed():
         launch(job, list(owed))
-    progress.close()

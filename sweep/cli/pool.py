@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweep import interrupt
 from sweep.cli.collect import Task, train
 from sweep.plan.point import Point
+from sweep.run.tick import Tick
 
 if TYPE_CHECKING:
     from sweep.cli.job import Job
@@ -91,20 +92,24 @@ class _Worker:
             self.running.connection.send(task)
 
     def take(self, job: "Job") -> None:
-        """Tell the job what came of the point, or that the process is gone."""
+        """Tell the job how far the point is, what came of it, or that the process is gone."""
         running, point = self.running, self.point
         assert running, "it was given a point"
         assert point, "and it is taken once"
-        self.point = None
         try:
-            outcome = running.connection.recv()
+            said = running.connection.recv()
         except (EOFError, OSError):
+            self.point = None
             running.process.join()
             self.running = self.network = None
             how = f"its process {_how_it_ended(running.process.exitcode)}"
             job.lost(point, how, time.monotonic() - self.since)
         else:
-            job.end(point, outcome)
+            if isinstance(said, Tick):
+                job.hear(said)
+                return
+            self.point = None
+            job.end(point, said)
 
     def close(self) -> None:
         """End the process; at once if it is training."""
@@ -164,7 +169,7 @@ def _serve(connection: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from sweep.run.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
 
-    session = Session()
+    session = Session(connection.send)
     while (task := connection.recv()) is not None:
         connection.send(train(task, session))
 

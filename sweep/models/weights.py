@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torchvision.models import get_model_weights
-from tqdm import tqdm
 
 from sweep.errors import UserError
 from sweep.interrupt import waiting
@@ -99,7 +98,7 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
         f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
         f"{shown}, {len(own) - len(loaded)} missing{aside}"
     )
-    tqdm.write("\n".join(notes))
+    print("\n".join(notes), flush=True)
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
     _, classifier = build.split_state(tensors, model, image_size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2

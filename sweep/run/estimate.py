@@ -18,12 +18,15 @@ from sweep.report.record import Record
 from sweep.run import machine
 from sweep.run.members import recipe_of
 from sweep.run.session import Counts, Session
+from sweep.run.tick import Tick
 from sweep.run.work import Work, of, of_all
 from sweep.train.examples import Examples, Splits, place
 from sweep.train.heads import fit_heads, is_head
 from sweep.train.loop import fit
 
 FARTHEST = 30.0  # times the FLOPs of a step of which the time is known; beyond, nothing is said
+PRIOR = 0.03  # of all work counts as done in the time that was expected: a little says nothing of the pace
+FRESH = 1.0  # seconds for which the time left is not reckoned anew
 OVERHEAD = 0.2  # seconds of a training beside its epochs, until that is known
 LENGTHS = (2, 10)  # batches that are timed: few where they take long
 ENOUGH = 0.5  # seconds
@@ -122,23 +125,44 @@ class Outlook:
         self, works: Mapping[str, Work], pace: Pace, root: Path, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.works, self.pace, self.root, self.clock = dict(works), pace, root, clock
-        self.start = clock()
+        self.start: float | None = None  # of the work, less what a process takes to start
         self.done: set[str] = set()
+        self.shares: dict[str, float] = {}
+        self._left: tuple[float, float | None] = (-np.inf, None)  # when it was reckoned, and what came of it
+
+    def hear(self, tick: Tick, share: float) -> None:
+        """Take note of an epoch of a point, and of the share of its trainings that is done."""
+        if work := self.works.get(tick.job):
+            self.shares[tick.job] = share
+            self.pace.learn(work.kind, work.steps, tick.images * work.one_image, tick.seconds)
 
     def end(self, point: Point, seconds: float | None) -> None:
         """Take note that a point has ended, after so many seconds of training; None if it has not trained."""
         self.done.add(point.job)
+        self.shares.pop(point.job, None)
+        self._left = (-np.inf, None)
         self.pace.learn_from(point, _members(point, self.root), seconds)
 
     def left(self) -> float | None:
         """Return seconds; None if too little is known."""
+        now = self.clock()
+        if now - self._left[0] >= FRESH:
+            self._left = (now, self._reckoned(now))
+        return self._left[1]
+
+    def _reckoned(self, now: float) -> float | None:
         expected = {job: self.pace.seconds(work) for job, work in self.works.items()}
-        left = [seconds for job, seconds in expected.items() if job not in self.done]
-        if not self.works or None in left:
+        if not expected or any(seconds is None for job, seconds in expected.items() if job not in self.done):
             return None
-        done = sum(expected[job] or 0.0 for job in self.done & set(expected))
-        pace = (self.clock() - self.start) / done if done else 1.0
-        return pace * sum(seconds or 0.0 for seconds in left)
+        known = {job: seconds or 0.0 for job, seconds in expected.items()}
+        left = {job: (1 - self.shares.get(job, 0.0)) * known[job] for job in known if job not in self.done}
+        done = sum(known.values()) - sum(left.values())
+        if done and self.start is None:
+            self.start = now - done
+        prior = PRIOR * sum(known.values())
+        pace = 1.0 if self.start is None else (now - self.start + prior) / (done + prior)
+        longest = max((left[job] for job in self.shares if job in left), default=0.0)  # nobody shares its rest
+        return max(pace * sum(left.values()), longest)
 
 
 def outlook(points: Sequence[Point], owed: Sequence[Point], root: Path, session: Session) -> Outlook:

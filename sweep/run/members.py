@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from sweep.report.record import Record
 from sweep.run import machine
 from sweep.run.feed import Feed
 from sweep.run.session import Session
+from sweep.run.tick import Tick, telling
 from sweep.seeds import torch_seed
 from sweep.train.heads import fit_heads, is_head
 from sweep.train.loop import Curves, Recipe, Scores, evaluate, fit
@@ -79,16 +80,19 @@ def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) ->
     while wanted:
         heads = [[_new_head(point, seed, frozen[seed].network) for _ in rates] for seed, rates in wanted.items()]
         splits = [feeds[seed].splits(config.test_every_epoch) for seed in wanted]
-        curves = fit_heads(heads, splits, recipe_of(point), rates=list(wanted.values()), seeds=list(wanted))
         together = sum(map(len, heads))
+        what = f"{together} heads at once"
+        told = _told(session, point, Tick(point.job, what, config.epochs, len(splits[0].train), together))
+        rates = list(wanted.values())
+        curves = fit_heads(heads, splits, recipe_of(point), rates=rates, seeds=list(wanted), on_epoch=told)
         seconds, start = (time.perf_counter() - start) / together, time.perf_counter()
         networks = {frozen[seed].network for seed in wanted}
         after = {network: fingerprint(network.frozen_tensors()) for network in networks}
-        for (seed, rates), new_heads, their_curves in zip(wanted.items(), heads, curves, strict=True):
+        for seed, own, new_heads, their_curves in zip(wanted, rates, heads, curves, strict=True):
             network, before = frozen[seed]
             trained[seed] += [
                 Trained(lr, head, curve, network.count(), seconds, before, after[network], together)
-                for lr, head, curve in zip(rates, new_heads, their_curves, strict=True)
+                for lr, head, curve in zip(own, new_heads, their_curves, strict=True)
             ]
         wanted = {seed: [lr] for seed in wanted if (lr := beyond(config, trained[seed])) is not None}
     for seed, of_seed in trained.items():
@@ -145,15 +149,23 @@ def train_member(
     machine.reset_peak_memory(device)
     start = time.perf_counter()
     curves = Curves()
+    begun = Tick(point.job, f"seed {seed}, lr {lr:g}", config.epochs, len(feed.train))
     if frozen_epochs:
-        first = dataclasses.replace(recipe, epochs=frozen_epochs)
-        curves = fit(model, feed.splits(config.test_every_epoch), first, lr=lr, seed=seed)
+        first, told = dataclasses.replace(recipe, epochs=frozen_epochs), _told(session, point, begun)
+        curves = fit(model, feed.splits(config.test_every_epoch), first, lr=lr, seed=seed, on_epoch=told)
     after = fingerprint(network.frozen_tensors())
     if images and not (curves.train_loss and curves.diverged):
         model = network = network.thawed()
         rest = dataclasses.replace(recipe, epochs=config.epochs - frozen_epochs, phase=" after the thaw")
-        curves = curves.then(fit(model, images.splits(config.test_every_epoch), rest, lr=lr, seed=seed))
+        told = _told(session, point, begun, len(curves.train_loss))
+        later = fit(model, images.splits(config.test_every_epoch), rest, lr=lr, seed=seed, on_epoch=told)
+        curves = curves.then(later)
     return Trained(lr, model, curves, count, time.perf_counter() - start, before, after), network
+
+
+def _told(session: Session, point: Point, begun: Tick, before: int = 0) -> Callable[[Curves], None]:
+    device = session.device(point)
+    return telling(session.hear, begun, lambda: machine.peak_memory(device), before)
 
 
 def recipe_of(point: Point) -> Recipe:

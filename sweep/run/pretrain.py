@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 
 from sweep.config import BatchNorm, Unit
 from sweep.data import registry
@@ -20,8 +19,10 @@ from sweep.models.frozen import Network, Normalize
 from sweep.models.weights import Weights
 from sweep.paths import cache_folder, locked
 from sweep.plan.sources import Source
+from sweep.run import machine
+from sweep.run.tick import Hear, Tick, telling, unheard
 from sweep.train.examples import Examples, Splits, place
-from sweep.train.loop import Curves, Recipe, fit
+from sweep.train.loop import Recipe, fit
 
 LEAST_ACCURACY = {"glyphs_latin": 0.9}  # on the source's own validation images, where it is known what can be reached
 
@@ -34,12 +35,13 @@ def path(source: Source) -> Path:
     return cache_folder() / "sources" / f"{source.task}-{model}-{source.key}.safetensors"
 
 
-def load(source: Source, device: torch.device, read: Callable[[], Task]) -> Weights:
+def load(source: Source, device: torch.device, read: Callable[[], Task], hear: Hear = unheard) -> Weights:
     """Return the weights trained on the source's data; train them first if this machine has not yet.
 
     The file is written whole or not at all; a damaged one is trained anew; of two processes one trains, the other
     waits.
     read: gives the data, and is not called if the weights are there.
+    hear: is told of every epoch.
     """
     file = path(source)
     with locked(file.with_suffix(".lock")):
@@ -47,9 +49,9 @@ def load(source: Source, device: torch.device, read: Callable[[], Task]) -> Weig
             try:
                 return _read(source, file)
             except SafetensorError as error:
-                tqdm.write(f"{file} is damaged ({error}); training it anew")
+                print(f"{file} is damaged ({error}); training it anew", flush=True)
         registry.open(source.config.data).fetch()
-        _train(source, device, read(), file)
+        _train(source, device, read(), file, hear)
         return _read(source, file)
 
 
@@ -74,7 +76,7 @@ def _read(source: Source, file: Path) -> Weights:
     return Weights(state, None if accuracy is None else float(accuracy), head or None)
 
 
-def _train(source: Source, device: torch.device, task: Task, file: Path) -> None:
+def _train(source: Source, device: torch.device, task: Task, file: Path, hear: Hear) -> None:
     """Train on the data's training images alone; its test images stay unseen."""
     start = time.perf_counter()
     config, model, size = source.config, source.model, source.image_size
@@ -89,15 +91,11 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
         return place(torch.from_numpy(split.pool), split.rows, split.labels, device)
 
     recipe = Recipe(config.optimizer, config.epochs, config.batch_size, augment=config.data.augment)
-    with tqdm(total=config.epochs, desc=f"pretraining {model} on {source.task}, once", unit="epoch") as bar:
-
-        def advance(curves: Curves) -> None:
-            if curves.val_accuracy:
-                bar.set_postfix(validation=f"{curves.val_accuracy[-1]:.3f}")
-            bar.update()
-
-        splits = Splits(examples(chosen), examples(task.val))
-        curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=config.seed, on_epoch=advance)
+    begun = Tick(file.name, f"pretraining {model} on {source.task}, once", config.epochs, len(chosen.labels))
+    hear(begun)
+    told = telling(hear, begun, lambda: machine.peak_memory(device))
+    splits = Splits(examples(chosen), examples(task.val))
+    curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=config.seed, on_epoch=told)
     if curves.diverged:
         raise UserError(f"source={source.task}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
     accuracy, least = curves.val_accuracy[-1] if curves.val_accuracy else None, LEAST_ACCURACY.get(source.task, 0.0)
@@ -105,15 +103,15 @@ def _train(source: Source, device: torch.device, task: Task, file: Path) -> None
         _require_learnt(source, accuracy)
         if accuracy < least:
             reached = f"{model} reached only {accuracy:.2f} validation accuracy on {source.task}"
-            tqdm.write(f"warning: {reached}; {least:g} is expected")
+            print(f"warning: {reached}; {least:g} is expected", flush=True)
     trained = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     seconds = f"{time.perf_counter() - start:.1f}"
-    told = {"seconds": seconds, "torch": torch.__version__}
+    about = {"seconds": seconds, "torch": torch.__version__}
     if accuracy is not None:
-        told["val_accuracy"] = f"{accuracy:.4f}"
+        about["val_accuracy"] = f"{accuracy:.4f}"
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
-        save_file(trained, temporary, metadata=told)
+        save_file(trained, temporary, metadata=about)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from sweep.plan.point import Point
 from sweep.plan.sources import Source
 from sweep.run import machine, pretrain
 from sweep.run.measure import Reference, Similarity
+from sweep.run.tick import Hear, unheard
 from sweep.seeds import torch_seed
 
 Key = TypeVar("Key", bound=Hashable)
@@ -44,9 +45,10 @@ class Counts(NamedTuple):
 
 
 class Session:
-    """Everything is made when it is first asked for."""
+    """Everything is made when it is first asked for. hear: is told of every training's epochs."""
 
-    def __init__(self) -> None:
+    def __init__(self, hear: Hear = unheard) -> None:
+        self.hear = hear
         self._tasks: dict[Hashable, Task | UserError] = {}
         self._counts: dict[Hashable, Counts] = {}
         self._weights: dict[str, Weights] = {}
@@ -92,7 +94,7 @@ class Session:
     def _load(self, source: Source, device: torch.device) -> Weights:
         config, model, size = source.config, source.model, source.image_size
         if config.name == "pretrain":
-            return pretrain.load(source, device, lambda: self.task(config.data, size))
+            return pretrain.load(source, device, lambda: self.task(config.data, size), self.hear)
         if config.name == "imagenet":
             return weights.imagenet(config.weights, model, size)
         if config.name == "timm":

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,14 @@ def fit_heads(
     *,
     rates: Sequence[Sequence[float]],
     seeds: Sequence[int],
+    on_epoch: Callable[[Curves], None] = lambda curves: None,
 ) -> list[list[Curves]]:
     """Train heads[seed][learning rate] in place, all at once, each as fit() would train it alone; return their curves.
 
     heads: each a linear layer, perhaps with dropout before it (see is_head).
     splits: one per seed, as for fit(); all train sets of one size.
     rates: of every head; as many for each seed.
+    on_epoch: is called with the curves of a head that is still trained.
 
     A head that is done stands still beside the others; one whose loss is not finite cannot touch them.
     """
@@ -70,6 +72,7 @@ def fit_heads(
             curve.tell(course)
             if curve.diverged or course.over:
                 del courses[row, column]
+        on_epoch(curve)
     stack.write_back()
     return curves
 

@@ -1,0 +1,166 @@
+"""What is seen while points train: bars in a terminal, plain lines elsewhere, a log file of each sweep."""
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Done
+
+from sweep.cli import log, progress
+from sweep.cli.progress import Progress, watched
+from sweep.config import Config, LogLevel
+from sweep.plan.point import Point, plan
+from sweep.run.job import Outcome
+from sweep.run.tick import LEAST, Tick, telling
+from sweep.train.loop import Curves
+
+Tiny = Callable[..., Config]
+Sweep = Callable[..., Done]
+GRID = ["-m", "name=x", "data=textures", "data.per_class=3", "epochs=2", "pretrained=false", "seeds=1"]
+GRID += ["freeze_depth=5", "optimizer.lr=0.001"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
+    """Return a function that makes stderr a terminal of 160 columns."""
+
+    def make() -> Terminal:
+        made = Terminal()
+        monkeypatch.setattr(sys, "stderr", made)
+        for name in ("NO_COLOR", "CI"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (("TERM", "xterm"), ("COLUMNS", "160"), ("LINES", "30")):
+            monkeypatch.setenv(name, value)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def point(tiny: Tiny) -> Point:
+    return plan(tiny(freeze_depth=5))
+
+
+def tick(point: Point, epoch: int, val: float | None = 0.5) -> Tick:
+    return Tick(point.job, "seed 0, lr 0.001", 4, 100, 1, epoch, 0.5, 1.25, val, 2_000_000_000)
+
+
+def test_a_terminal_sees_bars_and_the_epochs_of_a_point(
+    terminal: Callable[[], Terminal], point: Point, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = terminal()
+    with Progress(2, {point.job: "the point"}) as shown:
+        shown.begin(point)
+        shown.hear(tick(point, 1, 0.75))
+        shown.hear(tick(point, 2))
+        row = next(each for each in shown.bars.tasks if each.description == "the point")
+        assert row.completed == 0.5
+        assert row.fields["said"] == (
+            "seed 0, lr 0.001, epoch 2/4, 200 images/s, loss 1.250, validation 50.0 %, best 75.0 %, 2.0 GB"
+        )
+        assert shown.bars.tasks[0].completed == 0.5, "parts of points move the bar of all"
+        shown.bars.refresh()
+        assert "epoch 2/4" in screen.getvalue()
+        shown.end(point, Outcome(1, 3.0, None, 0.5))
+        assert [each.description for each in shown.bars.tasks] == ["all points"]
+    assert capsys.readouterr().out == "[1/2] the point    3.0 s  test  50.0 %\n"
+
+
+def test_where_there_is_no_validation_none_is_shown(terminal: Callable[[], Terminal], point: Point) -> None:
+    terminal()
+    with Progress(1, {point.job: "the point"}) as shown:
+        shown.begin(point)
+        shown.hear(tick(point, 1, None))
+        assert "validation" not in shown.bars.tasks[1].fields["said"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("CI", "true"), ("TERM", "dumb")])
+def test_elsewhere_nobody_watches(
+    name: str, value: str, terminal: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal()
+    assert watched()
+    monkeypatch.setenv(name, value)
+    assert not watched()
+
+
+def test_a_long_point_says_a_line_now_and_then(
+    point: Point, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress(1, {point.job: "the point"}) as shown:
+        shown.begin(point)
+        shown.hear(tick(point, 1))
+        assert capsys.readouterr() == ("", "")
+        monkeypatch.setattr(progress, "PAUSE", -1.0)
+        shown.hear(tick(point, 2))
+        said = capsys.readouterr()
+    assert said.out.startswith("the point: seed 0, lr 0.001, epoch 2/4, 200 images/s")
+    assert said.err == ""
+
+
+def test_the_training_of_a_source_is_seen(terminal: Callable[[], Terminal], capsys: pytest.CaptureFixture[str]) -> None:
+    terminal()
+    with Progress() as shown:
+        begun = Tick("file", "pretraining x on y, once", 2, 100)
+        shown.hear(begun)
+        shown.hear(Tick("file", begun.what, 2, 100, 1, 1, 1.0, 2.0, 0.5))
+        assert [(each.description, each.completed) for each in shown.bars.tasks] == [(begun.what, 0.5)]
+        shown.hear(Tick("file", begun.what, 2, 100, 1, 2, 1.0, 2.0, 0.5))
+        assert shown.bars.tasks == []
+    assert capsys.readouterr().out == "pretraining x on y, once: 2 epochs of 100 images\n"
+
+
+def test_short_epochs_are_not_all_told_but_the_last_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, heard, curves = [0.0], list[Tick](), Curves()
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    told = telling(heard.append, Tick("job", "seed 0", 20, 10), lambda: None)
+    for epoch in range(20):
+        curves.train_loss.append(float(epoch))
+        curves.epoch_seconds.append(LEAST / 4)
+        now[0] += LEAST / 4
+        told(curves)
+    assert [each.epoch for each in heard] == [1, 6, 11, 16, 20] or len(heard) == 6
+    assert (heard[-1].epoch, heard[-1].loss) == (20, 19.0)
+
+
+@pytest.mark.slow
+def test_redirected_output_is_plain_and_a_log_is_kept(sweep: Sweep, tmp_path: Path) -> None:
+    first = sweep(*GRID)
+    second = sweep(*GRID, "seeds=2", "log_level=debug")
+    third = sweep(*GRID, "seeds=3", "log_level=error")
+    assert [each.returncode for each in (first, second, third)] == [0, 0, 0]
+    for done in (first, second, third):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stdout + done.stderr), "no control characters"
+        assert "report.html has it all" in done.stdout, "the answer is shown at any level"
+    assert "[1/1] textures, random, 5/5 frozen" in first.stdout
+    assert "epoch" not in first.stdout.partition("task ")[0]
+    assert "1 heads at once, epoch 2/2" in second.stdout
+    assert "[1/1]" not in third.stdout
+    kept = (tmp_path / "outputs/x/sweep.log").read_text()
+    assert kept.count(" INFO freeze-sweep ") == kept.count(" INFO ended\n") == 3, "a rerun adds to it"
+    assert kept.count("[1/1] textures, random, 5/5 frozen") == 3
+    assert kept.count("DEBUG textures, random, 5/5 frozen: ") == second.stdout.count(": 1 heads at once")
+
+
+def test_a_command_that_fails_before_it_trains_leaves_no_log(tmp_path: Path) -> None:
+    def fail(trains: bool) -> None:
+        with log.kept(tmp_path, LogLevel.info) as stay:
+            log.say("something")
+            if trains:
+                stay()
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fail(trains=False)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="wrong"):
+        fail(trains=True)
+    assert re.search(r" INFO something\n.* ERROR ended by ValueError: wrong\n$", (tmp_path / log.NAME).read_text())
