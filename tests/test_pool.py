@@ -12,6 +12,7 @@ import torch
 
 from hydra_plugins.freeze_sweep import local
 from hydra_plugins.freeze_sweep.local import LocalLauncher
+from sweep.cli.collect import warm_first
 from sweep.cli.job import Job
 from sweep.cli.pool import Pool
 from sweep.config import Config
@@ -95,6 +96,13 @@ def test_a_worker_that_dies_takes_one_point_with_it(points: list[Point], tmp_pat
     again = Watched(tmp_path, points[1:2])
     Pool([ONE_THREAD]).run(points[1:2], again)
     assert again.errors() == [None], "a rerun completes it"
+
+
+def test_one_of_every_network_starts_first(tiny: Callable[..., Config]) -> None:
+    asked = [(True, 0), (True, 2), (True, 4), (False, 4), (False, 5)]
+    points = [plan(tiny(pretrained=pretrained, freeze_depth=depth)) for pretrained, depth in asked]
+    order = [(point.config.pretrained, point.config.freeze_depth) for point in warm_first(points)]
+    assert order == [(True, 0), (True, 2), (False, 4), (True, 4), (False, 5)]
 
 
 def test_an_interrupt_leaves_no_worker_behind(points: list[Point], tmp_path: Path) -> None:

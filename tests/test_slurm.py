@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -34,6 +35,7 @@ PROGRAMS = {
           [ -e "$QUEUE/7_$i" ] || continue
           SLURM_JOB_ID=8$i SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i SLURM_NTASKS=1 bash "$1"
           rm -f "$QUEUE/7_$i"
+          for _ in $(seq ${PAUSE:-0}); do [ -e "$QUEUE.cancelled" ] || sleep 0.1; done
         done >"$QUEUE.log" 2>&1 &
         echo "Submitted batch job 7"
     """,
@@ -100,10 +102,13 @@ def test_after_a_failure_those_that_wait_are_cancelled_if_asked(
     cluster: Path, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIES", "0")
+    monkeypatch.setenv("PAUSE", "200")  # tenths of a second that Slurm leaves between jobs, until some are cancelled
     done = sweep(*GRID, "freeze_depth=5", "on_error=stop", "seeds=[0]", "epochs=1,2,3")
     assert done.returncode == 1
-    assert done.stdout.count("FAILED: ") == 1 + done.stdout.count("FAILED: Slurm job 7_1")
-    assert "--state=PENDING --name=sweep-" in cluster.with_name("queue.cancelled").read_text()
+    assert done.stdout.count("FAILED: ") == 1
+    assert cluster.with_name("queue.cancelled").read_text().startswith("--state=PENDING --name=sweep-")
+    started = sorted(path.name for path in tmp_path.rglob("*_log.out"))
+    assert started == ["7_0_0_log.out"], "no other has begun"
 
 
 def test_what_slurm_refuses_is_one_line(cluster: Path, sweep: Sweep) -> None:
@@ -116,7 +121,8 @@ def test_what_slurm_refuses_is_one_line(cluster: Path, sweep: Sweep) -> None:
 
 def test_an_interrupt_cancels_its_own_jobs(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = slurm.SlurmLauncher()
-    launcher.job = type("Job", (), {"points": {("a",): "point"}, "begin": lambda self, point: True})()
+    point = SimpleNamespace(facts=SimpleNamespace(network=(), prefix=0))
+    launcher.job = type("Job", (), {"points": {("a",): point}, "begin": lambda self, point: True})()
     (cluster / "7_0").touch()
 
     def submit(points: list[str]) -> None:

@@ -19,7 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from sweep import interrupt
-from sweep.cli.collect import Task, stopped, train_elsewhere
+from sweep.cli.collect import Task, stopped, train_elsewhere, warm_first
 from sweep.errors import UserError
 from sweep.plan.point import Point
 
@@ -64,8 +64,11 @@ GRACE = 15.0  # seconds that cancelled jobs have to end
 OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "no-requeue", "signal"}
 
 
-def check(settings: DictConfig) -> None:
-    """Raise UserError for a setting of this launcher that is out of its range, or if there is no Slurm."""
+def check(settings: DictConfig) -> bool:
+    """Return whether points are trained on other machines.
+
+    raises: UserError for a setting that is out of its range, or if there is no Slurm.
+    """
     least = {"timeout_min": 1, "cpus_per_task": 1, "array_parallelism": 1, "gpus_per_node": 0, "retries": 0}
     for name, low in least.items():
         if settings[name] < low:
@@ -83,6 +86,7 @@ def check(settings: DictConfig) -> None:
     for program in ("sbatch", "squeue", "scancel", "srun"):
         if shutil.which(program) is None:
             raise UserError(f"hydra/launcher=slurm: no {program} here; give the command where Slurm's programs are")
+    return True
 
 
 class SlurmLauncher(Launcher):
@@ -97,7 +101,7 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the points with these overrides; what came of them is in their records alone."""
-        points = [self.job.points[tuple(overrides)] for overrides in job_overrides]
+        points = warm_first([self.job.points[tuple(overrides)] for overrides in job_overrides])
         try:
             for first in range(0, len(points), MOST):
                 part = [point for point in points[first : first + MOST] if self.job.begin(point)]
@@ -157,8 +161,7 @@ class SlurmLauncher(Launcher):
             if outcome is None or outcome.error is None:
                 for path in job.paths.folder.glob(f"{job.job_id}_*"):
                     path.unlink(missing_ok=True)
-        if stopped(point, self.job.root, self.job.jobs):
-            subprocess.run(["scancel", "--state=PENDING", f"--name={self.name}"], check=False)
+        self._stop(point)
 
     def _lost(self, job: "submitit.Job[Outcome | None]", point: Point, seconds: float) -> None:
         """Record how a job ended without a result, unless it was not to start."""
@@ -167,6 +170,12 @@ class SlurmLauncher(Launcher):
         state = job.get_info().get("State", "") if shutil.which("sacct") else ""
         how = f" ({state})" if state else ""
         self.job.lost(point, f"Slurm job {job.job_id} ended without a result{how}, see {job.paths.stderr}", seconds)
+        self._stop(point)
+
+    def _stop(self, point: Point) -> None:
+        """Cancel those that wait, if none is to start after a failure."""
+        if stopped(point, self.job.root, self.job.jobs):
+            subprocess.run(["scancel", "--state=PENDING", f"--name={self.name}"], check=False)
 
     def _queued(self) -> set[str] | None:
         """Return which of our jobs Slurm has still to do, or None if it does not answer."""

@@ -45,6 +45,19 @@ def stopped(point: Point, root: Path, jobs: Sequence[str]) -> bool:
     return stop and any(record.read_failure(record.job_folder(root, job)) for job in jobs)
 
 
+def warm_first(points: Sequence[Point]) -> list[Point]:
+    """Return the points in the order in which they start where many do at once.
+
+    First one of every network, whose frozen blocks it runs for its kin, so that few wait for each other; then the
+    rest, network by network.
+    """
+    backwards = [*enumerate(points)][::-1]
+    networks = {point.facts.network: place for place, point in backwards}
+    firsts = {(point.facts.network, point.facts.prefix > 0): place for place, point in backwards}.values()
+    order = sorted((place not in firsts, networks[point.facts.network], place) for place, point in backwards)
+    return [points[place] for _, _, place in order]
+
+
 def train(task: Task, session: "Session | None" = None) -> "Outcome | None":
     """Train the task's point; return None where it may not start."""
     if stopped(task.point, task.root, task.jobs):

@@ -25,7 +25,6 @@ from sweep.config import Config, Export
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.paths import results_folder
-from sweep.plan.facts import Facts
 from sweep.plan.point import Point, plan
 from sweep.report import record, table
 from sweep.report.live import Growing
@@ -166,14 +165,10 @@ class Multirun:
 
     def depths(self) -> dict[str, frozenset[int]]:
         """Return, by job, how long the prefixes are that points freeze of the same network, on the same task."""
-
-        def network(facts: Facts) -> tuple[object, ...]:
-            return facts.task, facts.model, facts.source, facts.pretrained, facts.unit
-
         depths: dict[tuple[object, ...], set[int]] = {}
         for point in self.points.values():
-            depths.setdefault(network(point.facts), set()).add(point.facts.prefix)
-        return {point.job: frozenset(depths[network(point.facts)] - {0}) for point in self.points.values()}
+            depths.setdefault(point.facts.network, set()).add(point.facts.prefix)
+        return {point.job: frozenset(depths[point.facts.network] - {0}) for point in self.points.values()}
 
 
 def entry(point: Point, varied: Mapping[str, str]) -> table.Entry:

@@ -58,9 +58,9 @@ class Pool:
 
     def _next(self, waiting: Sequence[Point], worker: "_Worker") -> Point:
         """Return a point of the network that the worker knows, else of one that no other worker is busy with."""
-        busy = {_network(other.point) for other in self.workers if other.point}
-        same = [point for point in waiting if _network(point) == worker.network]
-        free = [point for point in waiting if _network(point) not in busy]
+        busy = {other.point.facts.network for other in self.workers if other.point}
+        same = [point for point in waiting if point.facts.network == worker.network]
+        free = [point for point in waiting if point.facts.network not in busy]
         return (same or free or waiting)[0]
 
 
@@ -87,7 +87,7 @@ class _Worker:
 
     def give(self, task: Task) -> None:
         self.running = self.running or self._start()
-        self.point, self.network, self.since = task.point, _network(task.point), time.monotonic()
+        self.point, self.network, self.since = task.point, task.point.facts.network, time.monotonic()
         with suppress(OSError):  # it has died while it was idle; take() will find that
             self.running.connection.send(task)
 
@@ -132,12 +132,6 @@ class _Worker:
             process.start()
         theirs.close()  # so that it reads as closed when the worker is gone
         return _Running(process, connection)
-
-
-def _network(point: Point) -> tuple[object, ...]:
-    """Return what points have in common that use the same weights, images and cached features."""
-    facts = point.facts
-    return facts.task, facts.model, facts.source, facts.pretrained, facts.unit
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -43,3 +43,8 @@ class Facts:
         """Return how many blocks are frozen before the first that is trained."""
         frozen = frozen_blocks(Which(self.which), self.freeze_depth, self.n_blocks)
         return [*frozen, False].index(False)
+
+    @property
+    def network(self) -> tuple[str | bool, ...]:
+        """Return what points have in common that use the same weights, images and cached features."""
+        return self.task, self.model, self.source, self.pretrained, self.unit
