@@ -289,7 +289,7 @@ def test_classes_are_names(typed: str, kept: list[str | int]) -> None:
         ("joblib", "hydra-joblib-launcher"),
         ("submitit_local", "hydra-submitit-launcher"),
         ("submitit_slurm", "hydra-submitit-launcher"),
-        ("ray", "hydra-ray-launcher"),
+        ("ray_aws", "hydra-ray-launcher"),
         ("rq", "hydra-rq-launcher"),
     ],
 )

@@ -38,11 +38,12 @@ ConfigStore.instance().store("local", LocalLauncherConf, group="hydra/launcher",
 MOST = 8  # jobs at once without a GPU, unless more are asked for: each needs a gigabyte or two
 
 
-def check(settings: DictConfig) -> None:
-    """Raise UserError for a setting of this launcher that is out of its range."""
+def check(settings: DictConfig) -> bool:
+    """Return whether points are trained on other machines. raises: UserError for a setting that is out of its range."""
     for name in ("n_jobs", "jobs_per_gpu", "threads"):
         if settings.get(name) is not None and settings[name] < 1:
             raise UserError(f"hydra.launcher.{name}={settings[name]}: use a count of at least 1")
+    return False
 
 
 class LocalLauncher(Launcher):

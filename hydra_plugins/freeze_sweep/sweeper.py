@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.freeze_sweep import local, slurm
+from hydra_plugins.freeze_sweep import local, ray, slurm
 from sweep.cli import compose
 from sweep.cli.suite import EMBEDDED
 
@@ -40,9 +40,12 @@ class FreezeSweeperConf:
 ConfigStore.instance().store("freeze_sweep", FreezeSweeperConf, group="hydra/sweeper", provider="freeze_sweep")
 
 
-# Of our own launchers: what looks at their settings, and which train on other machines.
-CHECKS = {local.LocalLauncherConf._target_: local.check, slurm.SlurmLauncherConf._target_: slurm.check}
-ELSEWHERE = {slurm.SlurmLauncherConf._target_}
+# Of our own launchers: what looks at their settings, and says whether they train on other machines.
+CHECKS = {
+    local.LocalLauncherConf._target_: local.check,
+    ray.RayLauncherConf._target_: ray.check,
+    slurm.SlurmLauncherConf._target_: slurm.check,
+}
 
 
 class FreezeSweeper(Sweeper):
@@ -63,9 +66,8 @@ class FreezeSweeper(Sweeper):
 
         raises: UserError; SystemExit if results are missing, but not where Python asks.
         """
-        target = self.master.hydra.launcher._target_
-        if target in CHECKS:
-            CHECKS[target](self.master.hydra.launcher)
+        settings = self.master.hydra.launcher
+        elsewhere = settings._target_ in CHECKS and CHECKS[settings._target_](settings)
         loader = self.context.config_loader
         grid = compose.expand(loader, self.master, [*self._given(), *arguments], self.stands_for)
         composed = {tuple(each): loader.load_sweep_config(self.master, each) for each in grid}
@@ -86,7 +88,7 @@ class FreezeSweeper(Sweeper):
 
         from_python = self.task is multirun.from_python
         tell = (lambda text: None) if from_python else print  # a notebook shows the result
-        result = multirun.run(self.master, composed, launch, elsewhere=target in ELSEWHERE, tell=tell)
+        result = multirun.run(self.master, composed, launch, elsewhere=elsewhere, tell=tell)
         if result and result.missing and not from_python:
             sys.exit(1)
         return result

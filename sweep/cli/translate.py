@@ -44,7 +44,6 @@ def _of_hydra(error: Exception) -> bool:
 # Launchers that come with a package of their own.
 LAUNCHERS = {
     "joblib": "hydra-joblib-launcher",
-    "ray": "hydra-ray-launcher",
     "ray_aws": "hydra-ray-launcher",
     "rq": "hydra-rq-launcher",
     "submitit_local": "hydra-submitit-launcher",
