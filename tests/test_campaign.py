@@ -110,6 +110,54 @@ def test_two_processes_share_one_sweep(uninterrupted: pd.DataFrame, tmp_path: Pa
     pd.testing.assert_frame_equal(numbers(tmp_path / "outputs" / "sweep"), uninterrupted)
 
 
+def test_two_nodes_that_see_one_cache_by_two_mounts_train_a_source_once(tmp_path: Path) -> None:
+    """Also when the node that trains it is killed: another goes on with its lock, which is not left held."""
+    grid = ["data=textures", "data.per_class=4", "seeds=1", "epochs=1", "freeze_depth=4", "pretrained=true"]
+    source = ["source=pretrain", "data@source.data=digits", "source.data.per_class=40", "source.epochs=5"]
+    cache = tmp_path / "cache"
+    cache.mkdir()
+
+    def node(name: str) -> "subprocess.Popen[str]":
+        mount, folder = tmp_path / f"mount-{name}", tmp_path / name
+        mount.mkdir()
+        folder.mkdir()
+        alone = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$SWEEP_CACHE" && exec "$@"', str(cache)]
+        environment = {**os.environ, "SWEEP_CACHE": str(mount)}
+        return subprocess.Popen(
+            [*alone, *SWEEP, *grid, *source], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("mounts of its own need root and unshare")
+    first = node("first")
+    while not [*cache.glob("sources/*.lock")]:
+        assert first.poll() is None
+        time.sleep(0.1)
+    others = [node("second"), node("third")]
+    time.sleep(2)
+    first.kill()
+    first.communicate()
+    assert not [*cache.glob("sources/*.safetensors")], "it was killed while it trained"
+    said = [process.communicate(timeout=500)[1] for process in others]
+    assert [process.returncode for process in others] == [0, 0], said
+    assert sum("pretraining resnet18 on digits" in errors for errors in said) == 1
+    second, third = (numbers(tmp_path / name / "outputs" / "sweep") for name in ("second", "third"))
+    pd.testing.assert_frame_equal(second, third)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_hydras_own_launchers_work(launcher: str, tmp_path: Path) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    grid = ["data=textures", "data.per_class=3", "epochs=1", "seeds=1", "pretrained=false", "freeze_depth=4,3"]
+    for name in (launcher, "basic"):
+        (tmp_path / name).mkdir()
+        done = run(tmp_path / name, *grid, "optimizer.lr=0.001,1e30", f"hydra/launcher={name}")
+        assert done.returncode == 1, done.stderr
+        assert done.stdout.count("seed 0: diverged") == 2
+    one, other = (numbers(tmp_path / name / "outputs" / "sweep") for name in (launcher, "basic"))
+    pd.testing.assert_frame_equal(one, other)
+
+
 def test_wheel_works_elsewhere(standin_source: None, tmp_path: Path) -> None:
     project = Path(__file__).parent.parent
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
