@@ -118,13 +118,13 @@ def test_parts_come_in_order_with_headings_and_alternatives(rich: Path) -> None:
 def test_the_answer_is_in_plain_words(rich: Path) -> None:
     render.build(rich)
     text = " ".join(built(rich).text.split())
-    assert "digits: keep 4 of 5 blocks frozen (90.1 % right, 0.4 s to train). No other depth" in text
+    assert "digits: keep 4 of 5 blocks frozen (test 90.1 %, validation 50.0 %, 0.4 s to train). No other depth" in text
     assert "Ended: every point has its result." in text
     points = table.read_manifest(rich)[0]
     edit(rich, points, lambda member: setattr(member, "test_accuracy", 0.8 + 0.01 * member.seed))
     render.build(rich)
     text = " ".join(built(rich).text.split())
-    assert "Cannot be told apart from it: 0 (80.5 % right, 4 s to train), 2 (80.5 % right, 2.2 s to train)." in text
+    assert "Cannot be told apart from it: 0 (test 80.5 %, validation 50.0 %, 4 s to train), 2 (test 80.5 %, validation 50.0 %, 2.2 s to train)." in text
 
 
 def test_the_page_needs_nothing_else_and_runs_its_own_script_alone(rich: Path) -> None:

@@ -45,7 +45,7 @@ def members(point: Facts, job: str, seed: int) -> list[Record]:
             test_balanced_accuracy=best, seconds_per_epoch=0.5, trainable_params=7,
             device="cpu", versions={"torch": "2"},
             curves={"train_loss": [2.0, 1.0], "val_loss": [2.0, float("inf")],
-                    "val_accuracy": [0.1, 0.5], "epoch_seconds": [0.5, 0.5]},
+                    "val_accuracy": [0.5, 0.5], "epoch_seconds": [0.5, 0.5]},
         )
         for lr in (0.01, 0.1)
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_everything_is_written_and_says_the_same(tmp_path: Path) -> None:
     assert judged["kept_depth"] == PEAK
     assert set(judged) >= {"effect_blocks", "effect_points", "interval", "p_value", "n_tasks", "n_seeds", "missing"}
     assert "digits   similar_fewer  4/5" in made.text
-    assert "Keep 4 on digits, 2 on letters, 0 on waves: the deepest of those tried whose mean" in made.text
+    assert "digits: keep 4 of 5 blocks frozen (test 90.1 %, validation" in made.text
     assert judged["reason"] in (root / "report.md").read_text()
     epochs = pd.read_csv(root / "curves.csv")
     assert len(epochs) == 2 * len(rows)
@@ -263,11 +263,33 @@ def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp
 def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     text = report.build(tmp_path).text
-    lines = text[text.index("Keep ") : text.index("\nTest accuracy in %")].strip().splitlines()
-    assert [line.split()[0] for line in lines] == ["Keep", "Within", "The", "Effect:", "Accuracy", "What"]
-    assert lines[1].endswith("(95 %): 4 alone on digits; 2 alone on letters; 0 alone on waves.")
-    assert "+4 blocks" in lines[3]
-    assert "2 tasks or more of each of the 3 cases can be tested" in lines[5]
+    lines = text[text.index("digits: keep") : text.index("\nTest accuracy in %")].strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["digits:", "letters:", "waves:", "The", "Effect:", "Accuracy", "What"]
+    assert "+4 blocks" in lines[4]
+    assert "2 tasks or more of each of the 3 cases can be tested" in lines[6]
+    assert "80.0, 80.2" in text, "two seeds are shown as what they are"
+
+
+def test_one_task_has_no_word_on_the_rule_and_its_validation_accuracy(tmp_path: Path) -> None:
+    points = [point for point in write_sweep(tmp_path) if point.facts.task == "digits"]
+    assert "validation" not in report.build(tmp_path, points, StudyConfig()).text.splitlines()[0], "no room beside random"
+    arm = [point for point in points if point.facts.pretrained]
+    text = report.build(tmp_path, arm, StudyConfig()).text
+    assert "rule" not in text
+    assert text.splitlines()[0].split() == ["task", "case", "frozen", "pretrained", "validation", "seeds", "s/epoch"]
+
+
+def test_what_still_rose_and_what_is_at_chance_is_said(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    assert "still rose" not in report.build(tmp_path, points, StudyConfig()).text
+    deepest = points[2:3]
+    steep = {"train_loss": [2.0, 1.0], "val_loss": [2.0, 1.0], "val_accuracy": [0.5, 0.9]}
+    edit(tmp_path, deepest, lambda member: setattr(member, "curves", steep))
+    random = [point for point in points if not point.facts.pretrained][:1]
+    edit(tmp_path, random, lambda member: setattr(member, "test_accuracy", 0.09 if member.selected else None))
+    text = report.build(tmp_path, points, StudyConfig()).text
+    assert "still rose at the end in 1 of 18 cells (digits pretrained 4): raise epochs" in text
+    assert "told from chance in 1 of 18 cells (digits random 0)" in text
 
 
 def test_images_that_were_right_enter_the_intervals(tmp_path: Path) -> None:

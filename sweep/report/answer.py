@@ -1,6 +1,6 @@
-"""What a verdict says in words and rows: which depths are good, what to keep, and what that says of the rule."""
+"""What a verdict says in words and rows: what it says of the rule, what that rests on, and which depths are good."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 
 from sweep.stats.types import Choice, Decision, Interval, TaskEvidence
@@ -8,48 +8,11 @@ from sweep.stats.types import Choice, Decision, Interval, TaskEvidence
 Row = dict[str, str]  # of a table that is shown: its columns' headings, and its cells
 
 
-def sentences(judged: Decision) -> list[str]:
-    """Return the verdict in a few sentences: what to keep, which depths are good, and what that says of the rule."""
-    if not judged.kept_depth:
-        return ["No depth can be compared.", _rule(judged)]
-    margin = _points(judged)
-    kept = ", ".join(f"{depth} on {task}" for task, depth in judged.kept_depth.items())
-    lines = [f"Keep {kept}: the deepest of those tried whose mean test accuracy is within {margin} of the best."]
-    if judged.choices:
-        over = sorted({choice.over for choice in judged.choices.values()})
-        good = "; ".join(
-            f"{_listed(choice.good)} on {task}{_saved(choice, judged.kept_depth[task])}"
-            for task, choice in judged.choices.items()
-        )
-        lines.append(f"Within {margin} of the best as far as {' or '.join(over)} can tell (95 %): {good}.")
-    return [*lines, _rule(judged)]
-
-
-def _rule(judged: Decision) -> str:
-    return f"The rule of thumb: {judged.decision}; {judged.reason}."
-
-
-def _points(judged: Decision) -> str:
-    return f"{100 * judged.margin:g} point" + ("" if judged.margin == 0.01 else "s")
-
-
-def _listed(depths: Sequence[int]) -> str:
-    """Return the depths in words.
-
-    >>> _listed([0, 2, 4])
-    '0, 2 and 4'
-    """
-    *others, last = map(str, depths)
-    return f"{', '.join(others)} and {last}" if others else f"{last} alone"
-
-
-def _saved(choice: Choice, kept: int) -> str:
-    """Return in words what the depth to keep saves against the slowest good one; "" if that is not much."""
-    if choice.cost is None:
+def rule(judged: Decision) -> str:
+    """Return in a sentence what the verdict says of the rule; "" for a sweep of one task, which the rule is not about."""
+    if judged.decision == "untested" and len(judged.kept_depth) == 1:
         return ""
-    costs = dict(zip(choice.depths, choice.cost, strict=True))
-    share = costs[kept] / max(costs[depth] for depth in choice.good)
-    return f" ({kept} takes {cost(share)} of the time)" if share < 0.6 else ""
+    return f"The rule of thumb: {judged.decision}; {judged.reason}."
 
 
 def mark(judged: Decision, task: str, depth: int) -> str:

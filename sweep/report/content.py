@@ -40,7 +40,7 @@ class Section:
     """What the report says of one variant."""
 
     variant: Variant
-    sentences: list[str]  # the verdict: which depths were kept, and what that says of the rule
+    rule: str  # what the verdict says of the rule of thumb; "" where there is nothing to say of it
     plain: list[str]  # a line per task: which depth to keep, which cannot be told from it, what each costs
     findings: list[str]  # what it rests on
     warnings: list[str]  # what a reader should know before trusting the table
@@ -99,7 +99,7 @@ def gather(
     notes: from before any training. command: what the sweep was started with.
     """
     varied = table.variants(rows)
-    summary = table.summary(rows, varied)
+    summary = table.summary(rows, varied, curves)
     variants = list(_variants(rows, summary, varied, study.allow_missing))
     return Content(
         name=name,
@@ -142,7 +142,7 @@ def _section(variant: Variant) -> Section:
         equivalence = f"No difference of {points} or more between cases at any depth (TOST): {p_value}."
     return Section(
         variant=variant,
-        sentences=answer.sentences(judged),
+        rule=answer.rule(judged),
         plain=costs.plain_words(judged, variant.summary),
         findings=answer.findings(judged),
         warnings=warnings(variant),
@@ -157,12 +157,15 @@ def _section(variant: Variant) -> Section:
 def comparison(variant: Variant) -> list[Row]:
     """Return the table that a reader compares: a row per task and depth, test accuracy in %, mean +- 95 % interval."""
     lines = []
+    both = variant.summary["pretrained"].nunique() > 1
     for (task, case, depth), cell in variant.summary.groupby(["task", "case", "freeze_depth"], sort=False):
         arms = {bool(row["pretrained"]): row for _, row in cell.iterrows()}
         mark = answer.mark(variant.verdict, str(task), int(str(depth)))
         line = {"task": str(task), "case": str(case), "frozen": f"{depth}/{cell['n_blocks'].iloc[0]}"}
         if variant.summary["pretrained"].eq(True).any():
             line["pretrained"] = _accuracy(arms.get(True)) + mark
+            if not both and variant.summary["val_mean"].notna().any():
+                line["validation"] = _percent(arms[True]["val_mean"])
         if variant.summary["pretrained"].eq(False).any():
             line["random"] = _accuracy(arms.get(False))
         if True in arms and False in arms:
@@ -179,8 +182,15 @@ def comparison(variant: Variant) -> list[Row]:
 def _accuracy(row: Any) -> str:
     if row is None or not np.isfinite(row["mean"]):
         return "missing"
+    if row["n"] == 2:  # an interval over two seeds is wide beyond use: their values say more
+        apart = row["std"] / np.sqrt(2)
+        return f"{_percent(row['mean'] - apart)}, {_percent(row['mean'] + apart)}"
     half = row["high"] - row["mean"]
-    return f"{100 * row['mean']:.1f}" + (f" ± {100 * half:.1f}" if np.isfinite(half) else "")
+    return _percent(row["mean"]) + (f" ± {_percent(half)}" if np.isfinite(half) else "")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if np.isfinite(share) else ""
 
 
 def side_by_side(variants: Sequence[Variant]) -> list[Row]:
@@ -235,6 +245,14 @@ def warnings(variant: Variant) -> list[str]:
         worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]
         if worse:
             lines.append(f"Random weights did better than pretrained ones on {', '.join(worse)}.")
+        low = whole["low"].fillna(whole["mean"])
+        chance = whole[~whole["pretrained"].astype(bool) & (low <= 1 / whole["n_classes"])]
+        if len(chance):
+            place = _cells(chance, whole)
+            lines.append(f"Random weights cannot be told from chance in {place}: gain says no more there.")
+    rising = whole[whole["rising"] > whole["n"] / 2]
+    if len(rising):
+        lines.append(f"Validation accuracy still rose at the end in {_cells(rising, whole)}: raise epochs.")
     lines += _tuning(whole)
     # Only the embedded source is known to reach more; what another source should reach, its own task decides.
     low = whole.loc[(whole["source_accuracy"] < 0.9) & whole["source"].eq(EMBEDDED), "source_accuracy"]
@@ -246,13 +264,17 @@ def warnings(variant: Variant) -> list[str]:
 def _tuning(whole: pd.DataFrame) -> list[str]:
     """Return which cells' learning rates were chosen at an end of what was tried: others might have been better."""
     cells = whole[whole["at_edge"] > 0]
+    edge = f"The best learning rate lies at an end of those tried in {_cells(cells, whole)}"
+    return [f"{edge}: optimizer.extend=4 tries more."] if len(cells) else []
+
+
+def _cells(cells: pd.DataFrame, whole: pd.DataFrame) -> str:
+    """Return how many rows of a summary these are, and which if they are few."""
     weights = cells["pretrained"].map({True: "pretrained", False: "random"})
     arms = [
         f"{task} {arm} {depth}" for task, arm, depth in zip(cells["task"], weights, cells["freeze_depth"], strict=True)
     ]
-    shown = f" ({', '.join(arms)})" if len(arms) <= 6 else ""
-    edge = f"The best learning rate lies at an end of those tried in {len(arms)} of {len(whole)} cells{shown}"
-    return [f"{edge}: optimizer.extend=4 tries more."] if arms else []
+    return f"{len(arms)} of {len(whole)} cells" + (f" ({', '.join(arms)})" if len(arms) <= 6 else "")
 
 
 def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[Row]:

@@ -12,6 +12,8 @@ from sweep.stats.types import Decision
 
 def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
     """Return the answer, a line per task: which depth to keep, which cannot be told from it, what each costs."""
+    if not judged.kept_depth:
+        return ["No depth can be compared."]
     arm = summary[summary["pretrained"].astype(bool)]
     cells = {(str(row["task"]), int(row["freeze_depth"])): row for _, row in arm.iterrows()}
     lines = []
@@ -30,8 +32,9 @@ def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
 
 
 def _cost(cell: Any) -> str:
-    known = [f"{100 * cell['mean']:.1f} % right", *_if_known(duration(cell["train_seconds"]), "{} to train")]
-    return ", ".join(known)
+    validated = _if_known(f"{100 * cell['val_mean']:.1f}" if np.isfinite(cell["val_mean"]) else "", "validation {} %")
+    trained = _if_known(duration(cell["train_seconds"]), "{} to train")
+    return ", ".join([f"test {100 * cell['mean']:.1f} %", *validated, *trained])
 
 
 def _if_known(value: str, sentence: str) -> list[str]:

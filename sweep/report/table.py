@@ -24,6 +24,8 @@ from sweep.stats.types import Floats
 
 # Columns that name a cell of the summary; whatever else varies over the points (see variants()) joins them.
 CELL = ["task", "case", "pretrained", "freeze_depth"]
+MEMBER = ["job", "seed", "lr"]
+RISE = 0.01  # accuracy; less is noise of a few hundred validation images
 
 
 @dataclass(frozen=True)
@@ -250,18 +252,21 @@ def missing(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
+def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.DataFrame:
     """Return mean, standard deviation over seeds and 95 % interval of the test accuracy, per cell.
+
+    curves: as curves() gives them; without any, what needs them is empty.
 
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
     n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
     val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
-    these), epochs_trained, seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest),
+    these), rising (seeds whose validation was still rising at the end: see _rising), epochs_trained, seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest),
     trainable_params. Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
     rows = []
+    rising = _rising(curves)
     for values, cell in table.groupby(keys, sort=False, dropna=False):
         chosen = cell[cell["selected"]]
         mean, std, low, high = mean_interval(_outcomes(chosen))
@@ -283,6 +288,7 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
                 "lr_low": cell["lr"].min(),
                 "lr_high": cell["lr"].max(),
                 "at_edge": int(chosen["lr_edge"].isin(["lower", "upper"]).sum()),
+                "rising": rising.reindex(pd.MultiIndex.from_frame(chosen[MEMBER])).sum(min_count=1),
                 "epochs_trained": _mean(chosen["epochs_trained"]),
                 "seconds_per_epoch": _mean(chosen["seconds_per_epoch"]),
                 "train_seconds": _mean(chosen["train_seconds"]),
@@ -295,6 +301,14 @@ def summary(table: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     ranks += [~frame["pretrained"].astype(bool), frame["freeze_depth"]]
     sorting = pd.concat(ranks, axis=1, keys=range(len(ranks)))
     return frame.loc[sorting.sort_values(list(sorting.columns), kind="stable").index].reset_index(drop=True)
+
+
+def _rising(curves: pd.DataFrame) -> "pd.Series[float]":
+    """Return by MEMBER, 1 or 0: whether validation accuracy rose by a point or more in the last quarter of training."""
+    if "val_accuracy" not in curves:
+        return pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=MEMBER))
+    accuracy = curves.dropna(subset="val_accuracy").groupby(MEMBER, sort=False)["val_accuracy"]
+    return accuracy.agg(lambda each: float(each.iloc[-1] - each.iloc[: len(each) - max(1, len(each) // 4)].max() >= RISE))
 
 
 def _outcomes(chosen: pd.DataFrame) -> Floats:
