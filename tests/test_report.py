@@ -264,7 +264,15 @@ def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     text = report.build(tmp_path).text
     lines = text[text.index("digits: keep") : text.index("\nTest accuracy in %")].strip().splitlines()
-    assert [line.split()[0] for line in lines] == ["digits:", "letters:", "waves:", "The", "Effect:", "Accuracy", "What"]
+    assert [line.split()[0] for line in lines] == [
+        "digits:",
+        "letters:",
+        "waves:",
+        "The",
+        "Effect:",
+        "Accuracy",
+        "What",
+    ]
     assert "+4 blocks" in lines[4]
     assert "2 tasks or more of each of the 3 cases can be tested" in lines[6]
     assert "80.0, 80.2" in text, "two seeds are shown as what they are"
@@ -272,7 +280,9 @@ def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
 
 def test_one_task_has_no_word_on_the_rule_and_its_validation_accuracy(tmp_path: Path) -> None:
     points = [point for point in write_sweep(tmp_path) if point.facts.task == "digits"]
-    assert "validation" not in report.build(tmp_path, points, StudyConfig()).text.splitlines()[0], "no room beside random"
+    assert "validation" not in report.build(tmp_path, points, StudyConfig()).text.splitlines()[0], (
+        "no room beside random"
+    )
     arm = [point for point in points if point.facts.pretrained]
     text = report.build(tmp_path, arm, StudyConfig()).text
     assert "rule" not in text

@@ -9,7 +9,7 @@ Row = dict[str, str]  # of a table that is shown: its columns' headings, and its
 
 
 def rule(judged: Decision) -> str:
-    """Return in a sentence what the verdict says of the rule; "" for a sweep of one task, which the rule is not about."""
+    """Return in a sentence what the verdict says of the rule; "" of one task, which the rule cannot be tested on."""
     if judged.decision == "untested" and len(judged.kept_depth) == 1:
         return ""
     return f"The rule of thumb: {judged.decision}; {judged.reason}."

@@ -50,6 +50,11 @@ class Section:
     equivalence: str | None
     kept: list[Row]
 
+    @property
+    def lines(self) -> list[str]:
+        """All that is said in words where there is room for one table."""
+        return [*self.plain, *([self.rule] if self.rule else []), *self.findings, *self.warnings]
+
 
 @dataclass(frozen=True)
 class Content:
@@ -157,7 +162,7 @@ def _section(variant: Variant) -> Section:
 def comparison(variant: Variant) -> list[Row]:
     """Return the table that a reader compares: a row per task and depth, test accuracy in %, mean +- 95 % interval."""
     lines = []
-    both = variant.summary["pretrained"].nunique() > 1
+    both = set(variant.summary["pretrained"]) == {True, False}
     for (task, case, depth), cell in variant.summary.groupby(["task", "case", "freeze_depth"], sort=False):
         arms = {bool(row["pretrained"]): row for _, row in cell.iterrows()}
         mark = answer.mark(variant.verdict, str(task), int(str(depth)))

@@ -31,7 +31,7 @@ def _blocks(said: Content) -> Iterator[Block]:
             yield Block("heading", [label])
         yield Block("table", rows=section.comparison)
         yield Block("picture", picture="accuracy", label=label)
-        yield Block("list", [*section.sentences, *section.findings, *section.warnings])
+        yield Block("list", section.lines)
     if said.side_by_side:
         yield Block("heading", ["Side by side: test accuracy in % of the pretrained arm"])
         yield Block("table", rows=said.side_by_side)

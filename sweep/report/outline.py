@@ -10,7 +10,8 @@ from sweep.report.mistakes import Mistakes
 HOW_TO_READ = (
     "Test accuracy in %, mean ± half its 95 % interval over seeds and test images (two-way: Student's t for the seeds,"
     " with what images add; over seeds alone for results that do not say which images were right); of two seeds,"
-    " both values. validation, where pretrained weights alone were trained, is their mean validation accuracy. frozen is"
+    " both values. validation, where pretrained weights alone were trained, is their mean validation accuracy. frozen"
+    " is"
     " freeze_depth of all blocks; keep marks the deepest depth whose mean is within the margin of the best, good the"
     " others that cannot be told from a depth within the margin. gain is pretrained less random weights at the same"
     " depth. With random weights, a depth above 0 is the control of frozen random features, and depth 0 is training"

@@ -260,8 +260,9 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
     n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
     val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
-    these), rising (seeds whose validation was still rising at the end: see _rising), epochs_trained, seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest),
-    trainable_params. Cells are in the table's order, depths ascending.
+    these), rising (seeds whose validation was still rising at the end: see _rising), epochs_trained,
+    seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest), trainable_params.
+    Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
@@ -304,11 +305,16 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
 
 
 def _rising(curves: pd.DataFrame) -> "pd.Series[float]":
-    """Return by MEMBER, 1 or 0: whether validation accuracy rose by a point or more in the last quarter of training."""
+    """Return by MEMBER whether validation accuracy rose by RISE or more in the last quarter of training, 1 or 0."""
     if "val_accuracy" not in curves:
         return pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=MEMBER))
     accuracy = curves.dropna(subset="val_accuracy").groupby(MEMBER, sort=False)["val_accuracy"]
-    return accuracy.agg(lambda each: float(each.iloc[-1] - each.iloc[: len(each) - max(1, len(each) // 4)].max() >= RISE))
+
+    def rose(each: "pd.Series[float]") -> float:
+        before = each.iloc[: len(each) - max(1, len(each) // 4)]
+        return float(each.iloc[-1] - before.max() >= RISE)
+
+    return accuracy.agg(rose)
 
 
 def _outcomes(chosen: pd.DataFrame) -> Floats:
