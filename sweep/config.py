@@ -156,6 +156,9 @@ class DataConfig:
     # image_folder and csv only: [low, high], the values that are black and white in images of more than 8 bits or of
     # floats; null = the lowest and the highest of all
     pixel_range: Any = None
+    # of images in files: 3 = colour, which all images are made to have; 1 = grey; another count, such as 13 = the first
+    # bands of the files; or a list of bands, counted from 0, such as [3,0,7]
+    channels: Any = 3
     classes: Any = None  # a list of class names or numbers to keep, in this order; null = all
     groups: int | None = None  # coarse labels: the classes, in order, in that many groups; null = each by itself
     image_size: int | None = None  # pixels, square; null = the source's own
@@ -313,12 +316,13 @@ ADDED = {
     "path_column": None,
     "split_column": None,
     "group_column": None,
+    "channels": 3,
 }
 
 # Settings of the data that say what its files are; the others say what a task makes of them.
 FILES = (
     *("name", "root", "factory", "file", "path_column", "image_column", "label_column", "split_column", "group_column"),
-    *("layout", "test", "pixel_range", "exclude"),
+    *("layout", "test", "pixel_range", "exclude", "channels"),
 )
 
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's

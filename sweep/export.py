@@ -6,7 +6,8 @@ outputs/<name>/export/<task>/model.json           what they are: classes, normal
 No module of the model is ours. Without this package the weights load into
 `torchvision.models.get_model(facts["model"], weights=None, **facts["arguments"])`, or for a model timm/NAME into
 `timm.create_model("NAME", **facts["arguments"])`; for module/FILE:NAME... into the model that your own function makes,
-once its last linear layer is one for the task's classes. Images are divided by 255, less the mean, divided by the
+once its last linear layer is one for the task's classes. With data.channels, the first convolution takes so many
+channels (sweep.models.stem.widen does that to such a model). Images are divided by 255, less the mean, divided by the
 deviation.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors import SafetensorError
@@ -24,11 +26,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sweep import paths
-from sweep.data import decode
+from sweep.data import bands, decode
 from sweep.data import task as data
 from sweep.data.types import Images
 from sweep.errors import UserError
 from sweep.models import build as models
+from sweep.models import stem
 from sweep.models.cuts import own as own_models
 from sweep.models.frozen import Normalize
 from sweep.models.spec import OWN
@@ -40,7 +43,7 @@ from sweep.run.session import Session
 
 FORMAT = 1  # of model.json
 
-Picture = Image.Image | str | Path
+Picture = Image.Image | str | Path | npt.NDArray[Any]
 
 
 class Classifier(nn.Module):
@@ -60,27 +63,26 @@ class Classifier(nn.Module):
         return logits
 
     def prepare(self, images: Picture | Sequence[Picture]) -> Tensor:
-        """Return images of any size and mode as (N, 3, S, S) uint8, turned, scaled and cropped as in training.
+        """Return images of any size and mode as (N, C, S, S) uint8, turned, scaled and cropped as in training.
 
-        images: one or several, each opened with PIL, or a path. raises: UserError for a file that cannot be read.
+        images: one or several, each opened with PIL, or a path; where data.channels named bands, also an array
+        (H, W, B) of all bands that the files had. raises: UserError for a file that cannot be read.
         """
-        given = [images] if isinstance(images, Image.Image | str | Path) else images
+        given = [images] if isinstance(images, Image.Image | str | Path | np.ndarray) else images
         if not given:
             raise UserError("prepare([]): there is no image; give an image, a path, or a list of them")
         return torch.from_numpy(np.stack([_pixels(each, self.facts) for each in given]))
 
 
 def _pixels(image: Picture, facts: dict[str, Any]) -> Images:
-    """Return one image as (3, S, S)."""
-    size, span = facts["image_size"], facts.get("pixel_range")
+    """Return one image as (C, S, S)."""
+    how = facts["image_size"], facts.get("pixel_range"), facts.get("channels", bands.COLOUR)
     try:
-        return (
-            decode.square(image, size, span)
-            if isinstance(image, Image.Image)
-            else decode.decode(Path(image), size, span)
-        )
+        if isinstance(image, np.ndarray):
+            return decode.array(image, *how)
+        return decode.pixels(image, *how) if isinstance(image, Image.Image) else decode.decode(Path(image), *how)
     except decode.UNREADABLE as error:
-        name = getattr(image, "filename", "the image") if isinstance(image, Image.Image) else image
+        name = image if isinstance(image, str | Path) else getattr(image, "filename", "the image")
         raise UserError(f"prepare: {name} cannot be read ({error}); give another image") from error
 
 
@@ -106,6 +108,7 @@ def load(path: str | Path, factory: Callable[..., nn.Module] | None = None) -> C
         model = _of_factory(folder, name, factory, len(facts["classes"]))
     else:
         model = models.build(name, models.random_state(name, size, seed=0), len(facts["classes"]), size, head_seed=0)
+    stem.widen(model, bands.count(facts.get("channels", bands.COLOUR)))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -166,6 +169,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
         )
     name, size, n_classes = point.config.model.full_name, point.facts.image_size, point.facts.n_classes
     model = models.build(name, models.random_state(name, size, seed=0), n_classes, size, head_seed=0)
+    stem.widen(model, bands.count(point.config.data.channels))
     blocks, head = models.blocks(model, name, point.config.freeze.unit)
     for own, trained in zip([*blocks, head], network.parts(), strict=True):
         own.load_state_dict(trained.state_dict())
@@ -178,6 +182,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
         "classes": data.classes(point.config.data),
         "image_size": size,
         "pixel_range": data.pixel_range(point.config.data),  # black and white of images with more than 8 bits
+        "channels": point.config.data.channels,
         "mean": normalize.mean.flatten().tolist(),
         "std": normalize.std.flatten().tolist(),
         **{

@@ -228,7 +228,7 @@ def test_reading_stops_within_an_image_per_thread(
 ) -> None:
     decoded: list[object] = []
 
-    def counted(content: Path | bytes | None, size: int) -> np.ndarray:
+    def counted(content: Path | bytes | None, size: int, *how: object) -> np.ndarray:
         decoded.append(content)
         return np.zeros((3, size, size), np.uint8)
 

@@ -15,7 +15,7 @@ from sweep import interrupt, paths
 from sweep.cli import compose
 from sweep.cli.flags import SettingsCommand
 from sweep.cli.multirun import WARNING, writing
-from sweep.data import alike, doubts, headers, registry, sheet
+from sweep.data import alike, bands, doubts, headers, registry, sheet
 from sweep.data import task as data
 from sweep.data.types import Dataset, Labels, Split, Task
 from sweep.errors import UserError
@@ -215,4 +215,5 @@ def _blocks(point: Point) -> list[str]:
     """Return the table of what each freeze_depth freezes and leaves to train."""
     facts, unit = point.facts, point.config.freeze.unit
     names = catalog.spec(facts.model, facts.image_size).block_names(unit)
-    return [block_table(facts.model, unit, facts.image_size, facts.n_classes, names)]
+    channels = bands.count(point.config.data.channels)
+    return [block_table(facts.model, unit, facts.image_size, facts.n_classes, names, channels)]

@@ -3,18 +3,20 @@
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from sweep import interrupt
 from sweep.cores import usable
+from sweep.data import bands
+from sweep.data.bands import Span
 from sweep.data.types import Images
 
 # How a file may be called, and the format that promises. PIL is asked to open these formats and no other: some of the
@@ -52,7 +54,6 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  #
 AHEAD = 64
 
 
-Span = tuple[float, float]
 DEEP = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".jp2", ".j2k")  # what deep images may be called
 
 
@@ -63,22 +64,25 @@ class Encoded(NamedTuple):
     content: Path | bytes | None  # its file, or its bytes; None if it has none
 
 
-def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -> dict[int, str]:
-    """Decode images into an array (N, 3, S, S), in order, on all cores; return "name (why)" of the unreadable, by row.
+def fill(
+    images: Images, encoded: Iterable[Encoded], span: Span | None = None, channels: Any = bands.COLOUR
+) -> dict[int, str]:
+    """Decode images into an array (N, C, S, S), in order, on all cores; return "name (why)" of the unreadable, by row.
 
-    span: see square().
+    span: see square(). channels: data.channels, of which C is the count.
     raises: KeyboardInterrupt, within an image per thread, if the process was asked to stop.
     """
     bad: dict[int, str] = {}
-    given = (span,) if span else ()
 
     def decode_one(numbered: tuple[int, Encoded]) -> None:
         index, image = numbered
         interrupt.check()
         try:
-            images[index] = decode(image.content, images.shape[-1], *given)
+            images[index] = decode(image.content, images.shape[-1], span, channels)
         except UNREADABLE as error:
             why = re.sub(r" <_io.BytesIO.*>", "", " ".join(str(error).split()))
+            if isinstance(error, UnidentifiedImageError) and image.content and bands.is_tiff(image.content):
+                why += "; data.channels=4, for example, reads the first 4 bands of a TIFF"
             images[index] = 0
             bad[index] = f"{image.name} ({why})"
 
@@ -91,15 +95,42 @@ def fill(images: Images, encoded: Iterable[Encoded], span: Span | None = None) -
     return bad
 
 
-def decode(content: Path | bytes | None, size: int, span: Span | None = None) -> Images:
-    """Return the image in a file or in bytes as (3, size, size); see square().
+def decode(content: Path | bytes | None, size: int, span: Span | None = None, channels: Any = bands.COLOUR) -> Images:
+    """Return the image in a file or in bytes as (C, size, size); see pixels().
 
     raises: one of UNREADABLE if it is none of FORMATS, or damaged.
     """
     if content is None:
         raise ValueError("no bytes in this row")
+    if wanted := bands.asked(channels):
+        return bands.square(raster(content, wanted), size, span)
     with opened(content) as file:
-        return square(file, size, span)
+        return pixels(file, size, span, channels)
+
+
+def pixels(image: Image.Image, size: int, span: Span | None, channels: Any) -> Images:
+    """Return an image of PIL's as (C, size, size): in colour (see square()), grey, or its bands."""
+    if wanted := bands.asked(channels):
+        return bands.square(bands.chosen(bands.of_picture(image), wanted), size, span)
+    colour = square(image, size, span)
+    return bands.grey(colour) if channels == bands.GREY else colour
+
+
+def array(values: bands.Raster, size: int, span: Span | None, channels: Any) -> Images:
+    """Return an array (H, W, B) as (C, size, size); raise ValueError if no bands are asked for, or it has not these."""
+    wanted = bands.asked(channels)
+    if wanted is None:
+        raise ValueError("an array where no bands were asked for; give an image of PIL's")
+    return bands.square(bands.chosen(bands.bands_last(values), wanted), size, span)
+
+
+def raster(content: Path | bytes, wanted: Sequence[int]) -> bands.Raster:
+    """Return these bands of an image, (H, W, C), as they are; raise one of UNREADABLE if there are no such."""
+    found = bands.read(content)
+    if found is None:
+        with opened(content) as image:
+            found = bands.of_picture(image)
+    return bands.chosen(found, wanted)
 
 
 def opened(content: Path | bytes) -> Image.Image:
@@ -115,24 +146,35 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def any_deep(paths: Iterable[Path]) -> bool:
-    """Return whether one of these files is a deep image; reads no more than their headers."""
+def any_deep(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> bool:
+    """Return whether one of these files is a deep image; reads no more than their headers, if no bands are wanted."""
     for path in paths:
-        with suppress(*UNREADABLE), opened(path) as image:  # whoever decodes it names it
-            if is_deep(image):
+        with suppress(*UNREADABLE):  # whoever decodes it names it
+            if wanted and raster(path, wanted).dtype != np.uint8:
                 return True
+            if not wanted:
+                with opened(path) as image:
+                    if is_deep(image):
+                        return True
     return False
 
 
-def span_of(paths: Iterable[Path]) -> Span | None:
-    """Return the lowest and the highest value of the deep images among these files; None if there are none."""
+def span_of(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> Span | None:
+    """Return the lowest and the highest value of the deep images among these files; None if there are none.
+
+    wanted: the bands, if not all.
+    """
     lows, highs = [], []
     for path in paths:
         interrupt.check()
         values = np.empty(0)
-        with suppress(*UNREADABLE), opened(path) as image:
-            if is_deep(image):
-                values = np.asarray(image, dtype=np.float64)
+        with suppress(*UNREADABLE):
+            if wanted:
+                values = raster(path, wanted).astype(np.float64)
+            else:
+                with opened(path) as image:
+                    if is_deep(image):
+                        values = np.asarray(image, dtype=np.float64)
         values = values[np.isfinite(values)]
         if values.size:
             lows.append(float(values.min()))

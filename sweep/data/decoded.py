@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from sweep import interrupt
 from sweep.config import Transform, digest
-from sweep.data import store
+from sweep.data import bands, store
 from sweep.data.types import Dataset, Images, Keys, Labels, Split, Unreadable
 from sweep.errors import UserError
 from sweep.seeds import stream
@@ -23,11 +23,12 @@ AT_ONCE = 1000  # rows: the images may be a map larger than the memory
 
 
 class Wanted(NamedTuple):
-    """How images are wanted. skip: whether those that cannot be read are left out, or refused."""
+    """How images are wanted. skip: whether those that cannot be read are left out, or refused. channels: how many."""
 
     size: int  # pixels
     transform: Transform
     skip: bool
+    channels: int = bands.COLOUR
 
 
 class Decoded(NamedTuple):
@@ -53,7 +54,9 @@ def load(dataset: Dataset, wanted: Wanted, max_gb: float) -> Decoded:
     raises: UserError that names the unreadable images, unless they are to be left out.
     """
     if max_gb > 0:
-        key = digest([DECODING, dataset.name, wanted.size, dataset.fingerprint(), dataset.files(), wanted.transform])
+        own = [] if dataset.channels == bands.COLOUR else [dataset.channels]
+        files = [dataset.fingerprint(), dataset.files()]
+        key = digest([DECODING, dataset.name, wanted.size, *files, wanted.transform, *own])
         try:
             with store.group(f"images-{dataset.name}-{key}") as group:
                 found = _stored(group, dataset)
@@ -81,7 +84,7 @@ def _read(dataset: Dataset, wanted: Wanted, new_array: store.NewArray) -> None:
     made: dict[str, Images] = {}
 
     def allocate(split: str, count: int) -> tuple[Images, Labels]:
-        made[split] = new_array(f"{split}-images", (count, 3, wanted.size, wanted.size), np.uint8)
+        made[split] = new_array(f"{split}-images", (count, wanted.channels, wanted.size, wanted.size), np.uint8)
         return made[split], new_array(f"{split}-labels", (count,), np.int64)
 
     unreadable = {split: rows for split, rows in dataset.read(wanted.size, allocate).items() if rows}

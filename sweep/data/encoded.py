@@ -50,5 +50,5 @@ class EncodedImages(Dataset):
             of_split = self.labels(split)
             images, labels = allocate(split, len(of_split))
             labels[:] = of_split
-            bad[split] = decode.fill(images, self.encoded(split), self.pixel_range())
+            bad[split] = decode.fill(images, self.encoded(split), self.pixel_range(), self.channels)
         return bad

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweep.config import DataConfig, digest
-from sweep.data import decode, walk
+from sweep.data import bands, decode, walk
 from sweep.data.encoded import EncodedImages
 from sweep.data.types import Labels, joined
 
@@ -53,20 +53,22 @@ class ImageFiles(EncodedImages):
         return digest([self.listing.fingerprint, span]) if span else self.listing.fingerprint
 
     @cached_property
-    def span(self) -> decode.Span | None:
+    def span(self) -> bands.Span | None:
         """Which values are black and white, if there are images of more than 8 bits; by default, their own range.
 
         Only if the first image of a kind and class is deep, all of them are looked at.
         """
         paths = [(path, label) for files in self.listing.files.values() for path, label in files]
-        deep = [(path, label) for path, label in paths if path.suffix.lower() in decode.DEEP]
+        wanted = bands.asked(self.channels)
+        suffixes = (*decode.DEEP, *(bands.ARRAYS if wanted else ()))
+        deep = [(path, label) for path, label in paths if path.suffix.lower() in suffixes]
         first = {(path.suffix, label): path for path, label in reversed(deep)}
-        if not decode.any_deep(first.values()):
+        if not decode.any_deep(first.values(), wanted):
             return None
         if self.asked_range is not None:
             low, high = self.asked_range
             return float(low), float(high)
-        return decode.span_of(path for path, _ in deep)
+        return decode.span_of((path for path, _ in deep), wanted)
 
     def pixel_range(self) -> tuple[float, float] | None:
         return self.span

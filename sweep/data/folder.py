@@ -1,11 +1,12 @@
 """Images in folders: one subfolder per class, or splits with one each (see layout.py)."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sweep.config import DataConfig, Layout, OwnTest, digest
-from sweep.data import decode, hints, layout, walk
+from sweep.data import bands, decode, hints, layout, walk
 from sweep.data.files import Files, ImageFiles, Listing, masks_among
 from sweep.errors import UserError
 
@@ -13,7 +14,7 @@ from sweep.errors import UserError
 class ImageFolder(ImageFiles):
     """The images below data.root, labelled by the folders that they lie in."""
 
-    takes = frozenset({"root", "layout", "exclude", "pixel_range", "test"})
+    takes = frozenset({"root", "layout", "exclude", "pixel_range", "test", "channels"})
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
@@ -23,7 +24,8 @@ class ImageFolder(ImageFiles):
     @cached_property
     def looked(self) -> tuple[Listing, list[str]]:
         """What the folder holds and what is not plain in it, looked up once; raises UserError if it is no data set."""
-        return look(self.root, self.layout, self.test, self.exclude)
+        also = bands.ARRAYS if bands.asked(self.channels) else ()
+        return look(self.root, self.layout, self.test, self.exclude, also)
 
     def label(self) -> str | None:
         return Path(self.root).expanduser().resolve().name if self.root else None
@@ -34,9 +36,12 @@ def list_images(root: str | None) -> Listing:
     return look(root, Layout.auto, OwnTest.auto)[0]
 
 
-def look(root: str | None, kind: Layout, own_test: OwnTest, exclude: str | None = None) -> tuple[Listing, list[str]]:
+def look(
+    root: str | None, kind: Layout, own_test: OwnTest, exclude: str | None = None, also: Sequence[str] = ()
+) -> tuple[Listing, list[str]]:
     """Return what the folder holds, every file in sorted order, and sentences on what is not plain in it.
 
+    also: suffixes of further files that are images.
     raises: UserError if it cannot be a data set.
     """
     if not root:
@@ -44,7 +49,7 @@ def look(root: str | None, kind: Layout, own_test: OwnTest, exclude: str | None 
     folder = Path(root).expanduser()
     splits, notes = layout.find(root, folder, kind, own_test)
     classes = _shared_classes(root, folder, splits)
-    tally = walk.Tally()
+    tally = walk.Tally(also)
     files = {
         split: [
             (file, label)
@@ -59,8 +64,10 @@ def look(root: str | None, kind: Layout, own_test: OwnTest, exclude: str | None 
         if empty:
             where, allowed = splits[split] / classes[min(empty)], ", ".join(decode.EXTENSIONS)
             inner = hints.nested(splits[split], classes)
-            also = f"; one folder too high? {inner}" if inner else ""
-            raise UserError(f"data.root={root}: no images in {where}; add some ({allowed}) or remove it{also}")
+            hint = f"; one folder too high? {inner}" if inner else ""
+            if tally.suffixes[".npy"]:
+                hint += "; .npy files are read where data.channels names bands, such as data.channels=4"
+            raise UserError(f"data.root={root}: no images in {where}; add some ({allowed}) or remove it{hint}")
     if len(classes) == 1:
         raise UserError(
             f"data.root={root}: only one class ({classes[0]}); at least two are needed{hints.listed(folder)}"

@@ -58,7 +58,7 @@ class Listed(ImageFiles):
     takes = frozenset(
         {
             *("root", "file", "path_column", "label_column", "split_column", "group_column"),
-            *("exclude", "pixel_range", "test"),
+            *("exclude", "pixel_range", "test", "channels"),
         }
     )
 

@@ -60,7 +60,7 @@ class Rows(EncodedImages):
 
     format: Format
 
-    takes = frozenset({"root", "image_column", "label_column", "test"})
+    takes = frozenset({"root", "image_column", "label_column", "test", "channels"})
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)

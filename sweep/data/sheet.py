@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sweep.data import bands
 from sweep.data.types import Images, Split, Task
 from sweep.seeds import stream
 
@@ -51,7 +52,7 @@ def _some(split: Split, label: int, count: int) -> Images:
 
 
 def _thumbnail(image: Images) -> Image.Image:
-    whole = Image.fromarray(image.transpose(1, 2, 0))
+    whole = Image.fromarray(bands.visible(image).transpose(1, 2, 0))
     larger = image.shape[-1] < CELL
     return whole.resize((CELL, CELL), Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS)
 

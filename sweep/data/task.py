@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sweep.config import Broken, Case, DataConfig, Layout, OwnTest, Transform, digest
-from sweep.data import decoded, doubts, registry, turns
+from sweep.config import Broken, Case, DataConfig, Transform, digest
+from sweep.data import bands, decoded, doubts, registry, turns
 from sweep.data.decoded import Decoded
 from sweep.data.types import Dataset, Fold, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
@@ -20,6 +20,7 @@ NOT_LOADED = (
 )
 
 
+NOTHING_SAID = DataConfig()
 # Settings of the files that not every data set has: what the others lack, and what to do.
 MEANT = {
     "root": ("reads no files", "add data=image_folder"),
@@ -34,12 +35,14 @@ MEANT = {
     "exclude": ("has no folders", "add data=image_folder"),
     "pixel_range": ("has no folders", "add data=image_folder"),
     "test": ("has no validation split", "leave it out"),
+    "channels": ("reads no files of images", "leave it out"),
 }
 
 
 def check(config: DataConfig) -> None:
     """Raise UserError if this data set is unknown or its files cannot be as they should; reads no image."""
     _check_pixel_range(config.pixel_range)
+    bands.check("data.channels", config.channels)
     dataset = registry.open(config)
     _check_meant(config, dataset)
     kept = len(kept_classes(config))
@@ -59,7 +62,7 @@ def _check_meant(config: DataConfig, dataset: Dataset) -> None:
     """Raise UserError for a setting of the files that this data set knows nothing of."""
     for name, (lack, other) in MEANT.items():
         given = getattr(config, name)
-        if given not in (None, Layout.auto, OwnTest.auto) and name not in dataset.takes:
+        if given != getattr(NOTHING_SAID, name) and name not in dataset.takes:
             raise UserError(f"data.{name}={given}: data={config.name} {lack}; {other}")
 
 
@@ -82,7 +85,8 @@ def notes(config: DataConfig) -> list[str]:
 
 def fingerprint(config: DataConfig) -> str:
     """Return what names the task's images and classes by content."""
-    return digest([config.name, registry.open(config).fingerprint(), classes(config), str(config.transform)])
+    own = [] if config.channels == bands.COLOUR else [config.channels]
+    return digest([config.name, registry.open(config).fingerprint(), classes(config), str(config.transform), *own])
 
 
 def classes(config: DataConfig) -> tuple[str, ...]:
@@ -164,7 +168,8 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
     to be split.
     """
     dataset, skip = registry.open(config), config.broken is Broken.skip
-    whole = decoded.load(dataset, decoded.Wanted(image_size, config.transform, skip), max_gb)
+    wanted = decoded.Wanted(image_size, config.transform, skip, bands.count(config.channels))
+    whole = decoded.load(dataset, wanted, max_gb)
     task = _parted(config, dataset, whole)
     unreadable = whole.left_out()
     notes = []

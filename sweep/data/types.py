@@ -13,14 +13,14 @@ from sweep.config import DataConfig
 if TYPE_CHECKING:
     from sweep.data.decode import Encoded
 
-Images = npt.NDArray[np.uint8]  # (N, 3, S, S)
+Images = npt.NDArray[np.uint8]  # (N, C, S, S), where C is 3 unless data.channels says another
 Labels = npt.NDArray[np.int64]  # (N,)
 Keys = npt.NDArray[np.uint64]  # (N,) of images: equal where these are equal
 Unreadable = dict[str, dict[int, str]]  # {split: {row: "name (why it cannot be read)"}}
 
 T = TypeVar("T")
 
-# allocate(split, count) -> (images (count, 3, S, S) uint8, labels (count,) int64), to be filled
+# allocate(split, count) -> (images (count, C, S, S) uint8, labels (count,) int64), to be filled
 Allocate = Callable[[str, int], tuple[Images, Labels]]
 
 
@@ -143,6 +143,7 @@ class Dataset(ABC):
     def __init__(self, config: DataConfig) -> None:
         self.name = config.name
         self.root = config.root
+        self.channels = config.channels
 
     def where(self) -> str:
         """Return the setting that names the files, as errors begin."""
@@ -158,7 +159,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, size: int, allocate: Allocate) -> Unreadable:
-        """Decode the images of every split, (3, size, size) each, into arrays that are asked for with allocate().
+        """Decode the images of every split, (C, size, size) each, into arrays that are asked for with allocate().
 
         Return the images that cannot be read, whose pixels and labels are anything.
         raises: KeyboardInterrupt, within an image, if the process was asked to stop.

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +23,10 @@ class Found(NamedTuple):
 
 
 class Tally:
-    """What is left out while folders are walked through, for the notes."""
+    """What is left out while folders are walked through, for the notes. also: suffixes of further images."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: Sequence[str] = ()) -> None:
+        self.also = also
         self.suffixes: Counter[str] = Counter()
         self.several_frames = 0
         self.again = 0  # files that links lead to once more
@@ -139,7 +140,7 @@ def _entries(root: str, folder: Path) -> list[os.DirEntry[str]]:
 def _is_image(root: str, path: Path, tally: Tally) -> bool:
     """Return whether a file is called like an image; count it if not; raise UserError if it is no plain file."""
     suffix = path.suffix.lower()
-    if suffix not in decode.FORMATS:
+    if suffix not in decode.FORMATS and suffix not in tally.also:
         tally.suffixes[suffix or "without a suffix"] += 1
         return False
     tally.several_frames += suffix in decode.MOVING

@@ -53,7 +53,7 @@ class Listing(NamedTuple):
 class WebDataset(EncodedImages):
     """The images in one archive, or in a folder of them, at data.root."""
 
-    takes = frozenset({"root", "label_column", "test"})
+    takes = frozenset({"root", "label_column", "test", "channels"})
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sweep.config import DataConfig, ModelConfig, SourceConfig, as_first_named, digest
-from sweep.data import glyphs, registry
+from sweep.data import bands, glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
 from sweep.models.shards import shards
@@ -79,6 +79,11 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
     same = all(getattr(own, each) == getattr(target, each) for each in ("name", "root", "factory", "file"))
     if config.name != "pretrain" or not same:
         return
+    if target.channels != own.channels:
+        raise UserError(
+            f"data.channels={target.channels}: weights that are trained here on these images are for colour; use "
+            "data.channels=3 or other weights"
+        )
     kept, wanted = data.kept_classes(own), data.kept_classes(target)
     splits = [(each.seed, each.val_fraction, each.test_fraction) for each in (own, target)]
     if kept == wanted and splits[0] == splits[1]:
@@ -96,6 +101,11 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
 def _pretrain(config: SourceConfig, model: str) -> Source:
     if isinstance(config.optimizer.lr, list):
         raise UserError(f"source.optimizer.lr={config.optimizer.lr}: weights are trained once; use one number")
+    if config.data.channels != bands.COLOUR:
+        raise UserError(
+            f"source.data.channels={config.data.channels}: weights are trained here on images in colour; leave it out, "
+            "or use source=checkpoint"
+        )
     data.check(config.data)
     seed = [config.seed] if config.seed else []  # the first sources had none
     key = digest(

@@ -10,10 +10,11 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from sweep.config import Above, DataConfig, Normalization, Which, frozen_blocks
+from sweep.data import bands
 from sweep.data import task as data
 from sweep.data.types import Task
 from sweep.errors import UserError
-from sweep.models import build, weights
+from sweep.models import build, stem, weights
 from sweep.models.build import State
 from sweep.models.frozen import Network, Normalize, fingerprint
 from sweep.models.weights import Weights
@@ -127,15 +128,18 @@ class Session:
             self._hashes[key] = fingerprint(self.backbone(point, seed).values())
         return self._hashes[key]
 
-    def network(self, point: Point, seed: int, depth: int | None = None) -> Network:
+    def network(self, point: Point, seed: int, depth: int | None = None, channels: int | None = None) -> Network:
         """Return the point's network before training; a seed gives the same weights and head at every depth.
 
-        depth: how many of the first blocks are frozen, if not what the point says.
+        depth: how many of the first blocks are frozen, if not what the point says. channels: of its images, likewise.
         """
         config, facts, how = point.config, point.facts, point.config.freeze
 
+        channels = channels or bands.count(config.data.channels)
+
         def built(state: State) -> tuple[list[torch.nn.Module], torch.nn.Module]:
             model = build.build(facts.model, state, facts.n_classes, facts.image_size, torch_seed(seed, "head"))
+            stem.widen(model, channels)
             build.quicken(model, facts.model, facts.image_size)
             return build.blocks(model, facts.model, how.unit)
 
@@ -147,7 +151,8 @@ class Session:
             fresh, _ = built(self._random_state(point, seed))
             blocks = [own if kept else other for own, other, kept in zip(blocks, fresh, frozen, strict=True)]
         plain = config.data.normalize is Normalization.none
-        normalize = Normalize([0.0] * 3, [1.0] * 3) if plain else Normalize(point.source.mean, point.source.std)
+        mean, std = ((0.0,), (1.0,)) if plain else (point.source.mean, point.source.std)
+        normalize = Normalize(*(stem.normalization(values, channels) for values in (mean, std)))
         return Network(normalize, blocks, head, frozen, how.batchnorm, how.precision).to(self.device(point))
 
     def frozen_network(self, point: Point, seed: int) -> Certified:
@@ -160,7 +165,8 @@ class Session:
         if not point.config.pretrained:  # every seed has its own weights
             return make()
         facts = point.facts
-        key = (point.source.key, facts.model, facts.n_classes, facts.image_size, facts.normalization)
+        channels = bands.count(point.config.data.channels)
+        key = (point.source.key, facts.model, facts.n_classes, facts.image_size, facts.normalization, channels)
         return _remembered(self._frozen, (*key, repr(point.config.freeze), point.config.device), make, keep=1)
 
     def similarity(self, point: Point) -> Similarity | None:
@@ -173,12 +179,11 @@ class Session:
         network = (source.key, facts.model, size, str(config.data.normalize), str(config.freeze.precision))
 
         def compare() -> Similarity:
-            whole = self.network(point, 0, facts.n_blocks)
-
             def refer() -> Reference:
-                return Reference(whole, self.task(images, size))
+                return Reference(self.network(point, 0, facts.n_blocks, bands.COLOUR), self.task(images, size))
 
             reference = _remembered(self._references, network, refer, keep=1)
+            whole = self.network(point, 0, facts.n_blocks)
             return reference.compare(whole, self.task(config.data, size, config.cache.max_gb).train)
 
         return _remembered(self._similarities, (*network, point.images), compare)

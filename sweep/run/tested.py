@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sweep.data import bands
 from sweep.data.types import Task
 from sweep.report import mistakes
 from sweep.train.loop import Scores
@@ -24,8 +25,8 @@ def keep(folder: Path, seed: int, task: Task, scores: Scores) -> None:
 
 
 def _jpeg(image: np.ndarray) -> str:
-    """Return an image (3, S, S) uint8 as a JPEG in base64."""
-    small = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    """Return an image (C, S, S) uint8 as a JPEG in base64."""
+    small = Image.fromarray(np.ascontiguousarray(bands.visible(image).transpose(1, 2, 0)))
     small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, format="jpeg", quality=80)
