@@ -300,23 +300,10 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 # Settings that came after the first records, and the values under which results are what they were. A job's name knows
 # nothing of a setting at this value, so that it is found again.
 ADDED = {
-    "extend": 0,
-    "min_steps": 200,
-    "rotate": False,
-    "key": None,
-    "layout": "auto",
-    "test": "auto",
-    "pixel_range": None,
-    "exclude": None,
-    "duplicates": "warn",
-    "broken": "error",
-    "factory": None,
-    "blocks": None,
-    "file": None,
-    "path_column": None,
-    "split_column": None,
-    "group_column": None,
-    "channels": 3,
+    **{"extend": 0, "min_steps": 200, "rotate": False, "layout": "auto", "test": "auto"},
+    **{"duplicates": "warn", "broken": "error", "channels": 3},
+    **dict.fromkeys(("key", "pixel_range", "exclude", "factory", "blocks", "file")),
+    **dict.fromkeys(("path_column", "split_column", "group_column")),
 }
 
 # Settings of the data that say what its files are; the others say what a task makes of them.

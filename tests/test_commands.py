@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ import yaml
 from conftest import Done
 
 from hydra_plugins.freeze_sweep.local import LocalLauncher
-from sweep.cli import advise, completion, compose, explain, inspect
-from sweep.cli.flags import command_line
+from sweep.cli import advise, cache, completion, compose, doctor, explain, inspect
+from sweep.cli.flags import command_line, sweep_command
 from sweep.config import Config, identity
 from sweep.errors import UserError
 from sweep.models import __main__ as models
@@ -24,6 +24,8 @@ from sweep.run import machine
 Sweep = Callable[..., Done]
 COMMANDS = {
     "sweep.advise": advise.main,
+    "sweep.cache": cache.main,
+    "sweep.doctor": doctor.main,
     "sweep.inspect": inspect.main,
     "sweep.models": models.main,
     "sweep.report": report.main,
@@ -44,13 +46,11 @@ def parts(shown: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_one_shape(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sweep: Sweep
-) -> None:
+def test_help_has_one_shape(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     done = run(name, ["--help"], monkeypatch, capsys)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: python -m {name} [-h]")
-    assert parts(done.stdout) == parts(sweep("--help").stdout) == ["usage", "examples", "exit code"]
+    assert parts(done.stdout) == parts(sweep_command().format_help()) == ["usage", "examples", "exit code"]
     assert f"  python -m {name}" in done.stdout[done.stdout.index("examples:") :]
 
 
@@ -58,7 +58,7 @@ def test_help_has_one_shape(
 def test_an_option_that_there_is_not_is_one_line(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run(name, ["x", "--foo"], monkeypatch, capsys)
+    done = run(name, ["--foo", *(["x"] if name == "sweep.report" else [])], monkeypatch, capsys)
     assert done == (2, "", f"error: --foo: no such option; see python -m {name} --help\n")
 
 
@@ -156,6 +156,18 @@ def test_info_is_of_the_first_point_and_may_stand_before_a_setting() -> None:
 # --- the Tab key ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def own() -> Iterator[completion.Completion]:
+    with compose.own_loader() as loader:
+        yield completion.Completion(loader)
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my" / "photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
@@ -173,11 +185,8 @@ def test_info_is_of_the_first_point_and_may_stand_before_a_setting() -> None:
         ("freeze-sweep model=nothing_like_it", set()),
     ],
 )
-def test_tab_offers(line: str, offers: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my" / "photos").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    with compose.own_loader() as loader:
-        assert set(completion.Completion(loader).offers(line)) == offers
+def test_tab_offers(line: str, offers: set[str], own: completion.Completion, in_folder: None) -> None:
+    assert set(own.offers(line)) == offers
 
 
 SHELLS = {

@@ -82,7 +82,7 @@ def check(settings: DictConfig) -> bool:
         if str(name).replace("_", "-") in OURS:
             raise UserError(f"hydra.launcher.additional_parameters.{name}: the launcher sets this itself; leave it out")
     if importlib.util.find_spec("submitit") is None:
-        raise UserError("hydra/launcher=slurm: needs submitit; pip install 'freeze-sweep[slurm]'")
+        raise UserError("hydra/launcher=slurm: needs submitit; pip install submitit")
     for program in ("sbatch", "squeue", "scancel", "srun"):
         if shutil.which(program) is None:
             raise UserError(f"hydra/launcher=slurm: no {program} here; give the command where Slurm's programs are")

@@ -1,6 +1,5 @@
 """`python -m sweep.cache`: what is kept between sweeps, how much of it, and how to be rid of it."""
 
-import argparse
 import shutil
 import sys
 import time
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 from tabulate import tabulate
 
 from sweep import interrupt
+from sweep.commands import Command
 from sweep.errors import UserError
 from sweep.paths import cache_folder
 
@@ -56,18 +56,19 @@ class Entry:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0, 1 where something that is in use was left, 2 for bad input, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.cache",
-        description="List what is kept between sweeps, in $SWEEP_CACHE or the user's cache folder; remove some of it. "
-        "What a running sweep uses is left.",
-        epilog="kinds: " + "; ".join(f"{kind}: {what}" for kind, what in KINDS.items()),
+    parser = Command(
+        "sweep.cache",
+        "List what is kept between sweeps, in $SWEEP_CACHE or the user's cache folder; remove some of it. What a\n"
+        "running sweep uses is left, with exit code 1.",
+        {"": "what there is", "--clear all --older-than 30": "remove what was not used for 30 days, after a question"},
+        "\n".join(["kinds:", *(f"  {kind}: {what}" for kind, what in KINDS.items())]),
     )
     kinds = [*KINDS, "all"]
     parser.add_argument("--clear", nargs="+", metavar="KIND", choices=kinds, help="remove these kinds, or all")
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="only what was not used for so many days")
     parser.add_argument("--yes", action="store_true", help="remove without asking")
-    given = parser.parse_args(arguments)
     with interrupt.command():
+        given = parser.parse_args(arguments)
         if given.older_than is not None and not given.older_than >= 0:
             raise UserError(f"--older-than {given.older_than}: use a number of days of at least 0")
         if given.yes and not given.clear:

@@ -1,6 +1,5 @@
 """`python -m sweep.doctor`: what this machine has for a sweep, and what is wrong with it."""
 
-import argparse
 import ast
 import importlib
 import importlib.metadata
@@ -23,6 +22,7 @@ from tabulate import tabulate
 
 from sweep import __version__, interrupt
 from sweep.cli import cache
+from sweep.commands import Command
 from sweep.cores import usable
 from sweep.paths import cache_folder
 
@@ -43,14 +43,15 @@ WEIGHTS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0, 1 if something is wrong that can be mended, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.doctor",
-        description="Show what this machine has for a sweep: versions, devices, cores, memory, the cache folder, data "
-        "sets and weights that are here or would be downloaded, launchers, extras. Nothing is downloaded or changed.",
-        epilog=f"exit code: 0, or 1 if a line says {PROBLEM.strip(': ')}; python -m sweep.cache clears the cache",
+    command = Command(
+        "sweep.doctor",
+        "Show what this machine has for a sweep: versions, devices, cores, memory, the cache folder, data sets and\n"
+        "weights that are here or would be downloaded, launchers, extras. Nothing is downloaded or changed.",
+        {"": f"exit code 1 if a line says {PROBLEM.strip(': ')}"},
+        "also:\n  python -m sweep.cache    list the cache, and clear it",
     )
-    parser.parse_args(arguments)
     with interrupt.command():
+        command.parse_args(arguments)
         found = list(report())
         for title, lines in found:
             print("\n".join([title, *(f"  {line}" for line in lines), ""]), flush=True)

@@ -41,6 +41,7 @@ also:
   python -m sweep.cache                   what is kept between sweeps; --clear removes it
   python -m sweep.models resnet18         a model's blocks: what freeze_depth=k freezes
   python -m sweep.report outputs/sweep    table, figures and verdict again, from the records
+  python -m sweep.doctor                  what this machine has for a sweep, and what is wrong with it
   HYDRA_FULL_ERROR=1                      show tracebacks"""
 COMPLETION = "with install=bash or install=fish: print what makes the Tab key complete freeze-sweep there"
 
