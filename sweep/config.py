@@ -243,8 +243,7 @@ class StudyConfig:
 class Config:
     name: str = "sweep"  # results go to outputs/<name>
     pretrained: bool = True  # or false: the same network with random weights
-    # blocks, counted from the image, as `python -m sweep.models resnet18` shows them; with -m also 0,2,4 or 0..5 or all
-    freeze_depth: int = 0
+    freeze_depth: int = 0  # blocks from the image on, as `python -m sweep.models` shows them; with -m also 0..5 or all
     seeds: Any = 3  # a count, or a list such as [0,1,2]
     epochs: int = 4  # with optimizer.schedule=plateau, at most
     min_steps: int = 200  # of the optimizer, before a plateau may end a training, unless the epochs are fewer
@@ -259,6 +258,7 @@ class Config:
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     dry_run: bool = False  # say what would be trained, and how long that would take; train nothing
     confirm_above: float | None = None  # hours: a sweep expected to take longer stops before it trains; null = none
+    tracker: Any = None  # tensorboard, mlflow, wandb, or a list of them, which then show every training, too
     log_level: LogLevel = LogLevel.info  # what the terminal shows beside the answer; debug: every epoch, too
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -316,7 +316,7 @@ FILES = (
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = (
     *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "dry_run", "confirm_above"),
-    *("log_level", "export", "cache", "study"),
+    *("tracker", "log_level", "export", "cache", "study"),
 )
 
 

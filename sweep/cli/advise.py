@@ -111,8 +111,8 @@ def _plan(overrides: Sequence[str]) -> Point:
         (point,) = compose.points(whole, multirun=False)
     except UserError as error:
         raise UserError(str(error).replace("several values need -m", "advise takes one value")) from error
-    if point.config.dry_run or point.config.confirm_above is not None:
-        raise UserError("dry_run, confirm_above: advise takes the time of budget_minutes; leave these out")
+    if point.config.dry_run or point.config.confirm_above is not None or point.config.tracker:
+        raise UserError("dry_run, confirm_above, tracker: advise, whose time is budget_minutes, takes none of these")
     if point.config.freeze.which is not Which.prefix or point.config.freeze.epochs is not None:
         raise UserError("freeze.which, freeze.epochs: advise freezes the first blocks, for good; leave these out")
     if not point.config.data.val_fraction:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from sweep import interrupt
 from sweep.cli import compose, flags, log, multirun
 from sweep.cli.progress import Progress, label, shares
+from sweep.cli.trackers import Trackers, asked
 from sweep.cli.translate import translated
 from sweep.config import Export
 from sweep.errors import UserError
@@ -51,9 +52,10 @@ def _run(cfg: DictConfig) -> None:
 
 def train(point: Point) -> bool:
     """Train what the point still owes, print its result, and return whether that is missing."""
-    root = results_folder(point.config.name)
+    root, labels = results_folder(point.config.name), {point.job: label(point, {})}
+    shown = Trackers(asked(point.config), root)
     if point.config.dry_run:
-        print(multirun.foretold([point], {point.job: label(point, {})}, root))
+        print(multirun.foretold([point], labels, root))
         return False
     with multirun.writing(point.config.name):
         if multirun.owes(point, root):
@@ -64,6 +66,7 @@ def train(point: Point) -> bool:
         else:
             multirun.require_no_warning([point], root)
             print(f"1 point, all finished before; results are in {root}")
+    shown.end([point], labels)
     missing = _print(point, root)
     interrupt.check()
     if point.config.export is Export.best:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from sweep import interrupt
 from sweep.cli import compose, log
 from sweep.cli.progress import Progress, label, shares
+from sweep.cli.trackers import Trackers, asked
 from sweep.config import Config, Export
 from sweep.data import task as data
 from sweep.errors import UserError
@@ -57,6 +58,7 @@ def run(
     """
     sweep = Multirun.of(composed)
     config, root = sweep.config, sweep.root
+    shown = Trackers(asked(config), root)
     if config.dry_run:
         print(foretold(list(sweep.points.values()), sweep.labels, root))
         return None
@@ -68,6 +70,7 @@ def run(
             root.mkdir(parents=True, exist_ok=True)
             with log.kept(root, config.log_level) as stay, Progress(len(sweep.points), sweep.labels) as progress:
                 log.say(f"{count}, {len(owed)} to train; results go to {root}, as they come to report.html there")
+                progress.on_end = shown.show
                 session = prepare(list(owed.values()), root, progress, elsewhere)
                 stay()
                 table.clear(root)
@@ -86,6 +89,7 @@ def run(
         result = render.build(root, sweep.entries(), config.study)
     tell(f"\n{result.text}\n")
     print(f"{root}/report.html has it all; report.md, table.csv, summary.csv, verdict.json and figures/, too")
+    shown.end(list(sweep.points.values()), sweep.labels)
     if earlier:
         print(f"{earlier} of its points, with these settings and finished before, were not asked for now")
     interrupt.check()

@@ -6,7 +6,7 @@ Where nobody watches (a pipe, a file, CI, NO_COLOR) there are plain lines alone,
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -36,11 +36,13 @@ class Progress:
     """Shows points; also what is trained before them. To be entered.
 
     total: points; labels: by job, how each point is called. outlook: knows the time left, once it is set.
+    on_end: is called with every point that has ended, and its label.
     """
 
     def __init__(self, total: int = 0, labels: Mapping[str, str] | None = None) -> None:
         self.total, self.labels = total, labels or {}
         self.outlook: Outlook | None = None
+        self.on_end: Callable[[Point, str], None] = lambda point, label: None
         self.done = 0
         self.rows: dict[str, TaskID] = {}
         self.best: dict[str, float] = {}  # validation accuracy, by task
@@ -98,6 +100,7 @@ class Progress:
     def end(self, point: Point, outcome: "Outcome") -> None:
         self.done += 1
         self._forget(point.job)
+        self.on_end(point, self.labels[point.job])
         if self.outlook:
             self.outlook.end(point, outcome.seconds if outcome.trained else None)
         score = "" if outcome.test_accuracy is None else f"  test {100 * outcome.test_accuracy:5.1f} %"
