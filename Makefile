@@ -9,7 +9,7 @@ WORKERS ?= 2
 COVERAGE ?=
 BIN := $(VENV)/bin
 
-.PHONY: sweep test quick lint types tests lowest campaign bench clean
+.PHONY: sweep test quick lint types tests lowest campaign docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/python -m sweep -m pretrained=true,false freeze_depth=0,2,4
@@ -33,6 +33,11 @@ quick: $(VENV)/.installed
 campaign: $(VENV)/.installed
 	$(BIN)/python -m pytest -m campaign
 
+# The pages of docs/, into site/; a link that leads nowhere or a command that fails ends it.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(addprefix -c ,$(CONSTRAINTS)) -e .[docs]
+	$(BIN)/python -m mkdocs build --strict
+
 # The tests with the oldest version of every dependency that pyproject.toml allows, in an environment of their own.
 lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
@@ -55,4 +60,4 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

@@ -190,9 +190,11 @@ def absent(dataset: Downloaded) -> None:
     raise AbsentError(f"{dataset.name} is not here")
 
 
-def test_readme_commands_name_real_options() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    for group, option in re.findall(r"\b(model|source|data|freeze|optimizer)=(\w+)", readme):
+def test_readme_and_docs_name_real_options() -> None:
+    project = Path(__file__).parent.parent
+    pages = [project / "README.md", *(project / "docs").glob("*.md")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    for group, option in re.findall(r"\b(model|source|data|freeze|optimizer)=(\w+)", text):
         studies = {"suite": SUITE, "real": REAL}
         assert option in studies or (CONF / group / f"{option}.yaml").exists(), f"{group}={option}"
 
