@@ -224,6 +224,11 @@ class CacheConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    minutes: float | None = 5.0  # between two of the training under way, at least; 0 = after every epoch; null = none
+
+
+@dataclass
 class Reference:
     """A published curve that the report shows beside ours."""
 
@@ -267,6 +272,7 @@ class Config:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
 
     @property
@@ -316,7 +322,7 @@ FILES = (
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = (
     *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "dry_run", "confirm_above"),
-    *("tracker", "log_level", "export", "cache", "study"),
+    *("tracker", "log_level", "export", "cache", "checkpoint", "study"),
 )
 
 

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import platform
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from filelock import FileLock, Timeout
 from sweep import interrupt
 
 _PACKAGE = Path(__file__).resolve().parent
+_TEMPORARY = ".tmp"  # what is being written ends so
+_OLD = 24 * 3600.0  # seconds, after which nobody writes it any more, wherever that was
 # conf/ lies inside an installed wheel, and beside the package in a checkout.
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 
@@ -32,6 +36,9 @@ def plain(name: str) -> str:
     """Return a name that every file system takes; `..` is none."""
     made = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
     return made if made.strip(".") else "_" * max(1, len(made))
+
+
+_HOST = plain(platform.node())  # in names of temporary files: process numbers mean nothing elsewhere
 
 
 @contextmanager
@@ -70,16 +77,45 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary file in the same folder, then rename: a reader or a kill never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file beside this path to be written and renamed to it; what is left of it in the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}{_TEMPORARY}")
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clean(folder: Path) -> None:
+    """Remove what writers that were killed have left in this folder; what belongs to one alive stays."""
+    for path in folder.glob(f"*{_TEMPORARY}"):
+        with suppress(OSError):  # another process cleans, too, or the folder is not ours to change
+            host, _, process = path.name.removesuffix(_TEMPORARY).rpartition(".")[2].rpartition("-")
+            if (host == _HOST and not _alive(process)) or time.time() - path.stat().st_mtime > _OLD:
+                path.unlink()
+
+
+def _alive(process: str) -> bool:
+    """Return whether a process of this number runs here; True where that cannot be told."""
+    if os.name != "posix" or not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def finite(value: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from sweep import interrupt
+from sweep import interrupt, paths
 from sweep.cli import compose, log
 from sweep.cli.progress import Progress, label, shares
 from sweep.cli.trackers import Trackers, asked
@@ -66,6 +66,8 @@ def run(
     count = f"{len(sweep.points)} point" + "s" * (len(sweep.points) > 1)
     earlier = len(sweep.earlier)
     with writing(config.name):
+        for folder in (root, root / "figures", root / "export"):
+            paths.clean(folder)
         if owed:
             root.mkdir(parents=True, exist_ok=True)
             with log.kept(root, config.log_level) as stay, Progress(len(sweep.points), sweep.labels) as progress:
@@ -75,7 +77,7 @@ def run(
                 stay()
                 table.clear(root)
                 table.write_manifest(root, sweep.entries(), config.study)
-                OmegaConf.save(master, root / "multirun.yaml")
+                paths.write_text(root / "multirun.yaml", OmegaConf.to_yaml(master))
                 launcher = str(master.hydra.launcher._target_)
                 heeds = launcher.startswith("hydra_plugins.freeze_sweep.") or launcher.endswith(".BasicLauncher")
                 _train(sweep, owed, session, progress, launch if heeds else _broken_off(launch))

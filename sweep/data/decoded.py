@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -68,7 +67,7 @@ def load(dataset: Dataset, wanted: Wanted, max_gb: float) -> Decoded:
             if found is not None:
                 return _judged(found, dataset, wanted)
         except OSError as error:  # no room, or no right to write there
-            print(f"warning: decoded images are not kept ({error})", file=sys.stderr)
+            store.unkept(error)
     arrays: dict[str, npt.NDArray[Any]] = {}
 
     def in_memory(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -9,9 +9,10 @@ blocks for one split.
 
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from sweep.paths import cache_folder, locked
+from sweep import paths
+from sweep.paths import cache_folder
 
 Array = npt.NDArray[Any]
 NewArray = Callable[[str, tuple[int, ...], npt.DTypeLike], Array]  # (name, shape, dtype) -> an array to be filled
+
+told: list[str] = []  # why nothing more can be kept
 
 verified: set[Path] = set()  # files whose bytes this process has read once and found right
 
@@ -40,9 +44,11 @@ class Group:
                 array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
                 if path in verified or f"{_crc32(array):08x}" == path.name.split(".")[-2]:
                     verified.add(path)
-                    os.utime(self.folder)  # least recently used goes first
+                    with suppress(OSError):  # a cache may be there to be read only
+                        os.utime(self.folder)  # least recently used goes first
                     return array
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         return None
 
     @contextmanager
@@ -77,10 +83,33 @@ class Group:
 
 @contextmanager
 def group(name: str) -> Iterator[Group]:
-    """Hold one group: nobody else reads, fills or removes it meanwhile. Not to be entered twice by one thread."""
+    """Hold one group: nobody else reads, fills or removes it meanwhile. Not to be entered twice by one thread.
+
+    In a cache folder that cannot be written it is not held, and write() raises OSError.
+    """
     folder = arrays_folder() / name
     with locked(folder.parent / f"{folder.name}.lock"):
         yield Group(folder)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file of the cache folder; give False, without a lock, where that folder cannot be written."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(paths.locked(path))
+            writable = True
+        except OSError as error:
+            unkept(error)
+            writable = False
+        yield writable
+
+
+def unkept(error: Exception) -> None:
+    """Say, once, that the sweep goes on without keeping anything in the cache folder."""
+    if not told:
+        told.append(str(error))
+        print(f"warning: nothing more is kept in {cache_folder()} ({error}); going on without", file=sys.stderr)
 
 
 def trim(max_bytes: float) -> None:

@@ -65,6 +65,7 @@ RANGES = {
     "batch_size": _BATCH,
     "cache.max_gb": Range(0, 1e9, words="a size in gigabytes, 0 to keep nothing"),
     "confirm_above": Range(0, 1e6, "least", words="a number of hours above 0, or null"),
+    "checkpoint.minutes": Range(0, 10**6, words="a number of minutes, 0 for every epoch, or null for none"),
     "epochs": _EPOCHS,
     "freeze.epochs": Range(0, 10**6),
     "freeze_depth": Range(0, 10**6, words="0 or more, to the model's number of blocks"),

@@ -38,7 +38,7 @@ class Request:
 
 
 def outputs(request: Request, build: Callable[[], Network]) -> dict[str, Tensor] | None:
-    """Return the outputs, in order, by split; None if they do not fit.
+    """Return the outputs, in order, by split; None if they do not fit, or cannot be written.
 
     build: gives the network, with all blocks frozen; not called if everything is kept already.
     returns: tensors (N, ...) on the CPU, memory-mapped, of the network's precision; without gradient.
@@ -51,7 +51,10 @@ def outputs(request: Request, build: Callable[[], Network]) -> dict[str, Tensor]
             with torch.no_grad():
                 wanted = _affordable(network, request)
                 if depth in wanted:
-                    _fill(group, network, splits, wanted)
+                    try:
+                        _fill(group, network, splits, wanted)
+                    except OSError as error:
+                        store.unkept(error)
                     found = _read(group, splits, depth)
     store.trim(request.max_gb * 1e9)
     return found

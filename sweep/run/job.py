@@ -29,6 +29,7 @@ from sweep.run import machine, members, tested
 from sweep.run.feed import Feed, Feeder
 from sweep.run.session import Session
 from sweep.train.loop import Curves
+from sweep.train.resume import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def fetch_weights(points: Sequence[Point], session: Session, elsewhere: bool = F
     """Load, download or train what these points start from; elsewhere, the first that needs a source trains it."""
     for point in points:
         if point.config.pretrained and not (elsewhere and point.source.config.name == "pretrain"):
-            session.weights(point.source, torch.device("cpu") if elsewhere else session.device(point))
+            where = torch.device("cpu") if elsewhere else session.device(point)
+            session.weights(point.source, where, point.config.checkpoint)
 
 
 def run_point(point: Point, root: Path, session: Session, depths: Collection[int] = ()) -> Outcome:
@@ -97,16 +99,22 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
         seeds = point.config.seed_list
         owed = seeds if point.config.force else record.missing_seeds(root, point.job, seeds)
         record.clear_failure(folder)
+        paths.clean(folder)
         paths.write_text(folder / "config.yaml", _yaml(point.config))
         try:
+            checkpoint = _checkpoint(session, point, folder)
+            if point.config.force or not owed:
+                checkpoint.remove()
             if owed:
                 _keep_notes(session, point, root)
-            for seed, chosen in _train(session, point, owed, depths):
-                if chosen.tested:
-                    task = session.task(point.config.data, point.facts.image_size, point.config.cache.max_gb)
-                    tested.keep(folder, seed, task, chosen.tested)
-                record.write_members(folder, seed, chosen.members)
-                trained += len(chosen.members)
+            with checkpoint.kept():
+                for seed, chosen in _train(session, point, owed, depths, checkpoint):
+                    if chosen.tested:
+                        task = session.task(point.config.data, point.facts.image_size, point.config.cache.max_gb)
+                        tested.keep(folder, seed, task, chosen.tested)
+                    record.write_members(folder, seed, chosen.members)
+                    checkpoint.remove()
+                    trained += len(chosen.members)
         except Exception as caught:
             line = str(caught) if isinstance(caught, UserError) else f"{type(caught).__name__}: {caught}"
             line = " ".join(line.split())
@@ -124,13 +132,19 @@ def _keep_notes(session: Session, point: Point, root: Path) -> None:
     task = session.task(config.data, facts.image_size, config.cache.max_gb)
     notes = [f"{facts.task}: {note}" for note in (*data.notes(config.data), *task.notes)]
     if config.pretrained:
-        notes += session.weights(point.source, session.device(point)).notes
+        notes += session.weights(point.source, session.device(point), config.checkpoint).notes
     record.write_notes(record.job_folder(root, point.job), notes)
     data.list_unreadable(root, facts.task, task)
 
 
+def _checkpoint(session: Session, point: Point, folder: Path) -> Checkpoint:
+    """Return what keeps the job's trainings that are under way."""
+    of = {"job": point.job, "device": session.device(point).type, **machine.versions()}
+    return Checkpoint(folder / "checkpoint", of, point.config.checkpoint.minutes)
+
+
 def _train(
-    session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]
+    session: Session, point: Point, seeds: Sequence[int], depths: Collection[int], checkpoint: Checkpoint
 ) -> Iterator[tuple[int, members.Chosen]]:
     """Yield (seed, its members): where the head alone is trained all seeds at once, else one seed after another."""
     if not seeds:
@@ -144,12 +158,12 @@ def _train(
     if facts.prefix == facts.n_blocks and not thaws:
         feeds = {seed: feeder.feed(seed) for seed in seeds}
         if all(each.kind == "cached" for each in feeds.values()):
-            yield from members.train_together(session, point, feeds)
+            yield from members.train_together(session, point, feeds, checkpoint)
             return
     for seed in seeds:
         feed = feeds[seed] if seed in feeds else feeder.feed(seed)
         images = feeder.images(seed) if thaws else None
-        yield seed, members.train_alone(session, point, seed, feed, images)
+        yield seed, members.train_alone(session, point, seed, (feed, images), checkpoint)
 
 
 def _feeder(session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]) -> Feeder:
@@ -164,7 +178,7 @@ def retrain(point: Point, seed: int, lr: float, session: Session) -> tuple[Netwo
     machine.set_precision(point.config.precision)
     feeder = _feeder(session, point, [seed], ())
     images = None if point.config.freeze.epochs is None else feeder.images(seed)
-    trained, network = members.train_member(session, point, (seed, lr), feeder.feed(seed), images)
+    trained, network = members.train_member(session, point, (seed, lr), (feeder.feed(seed), images))
     return network, trained.curves
 
 

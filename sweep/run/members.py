@@ -24,6 +24,7 @@ from sweep.run.tick import Tick, telling
 from sweep.seeds import torch_seed
 from sweep.train.heads import fit_heads, is_head
 from sweep.train.loop import Curves, Recipe, Scores, evaluate, fit
+from sweep.train.resume import Checkpoint, Slot
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,37 @@ class Chosen(NamedTuple):
     tested: Scores | None
 
 
-def train_alone(session: Session, point: Point, seed: int, feed: Feed, images: Feed | None) -> Chosen:
+def train_alone(
+    session: Session, point: Point, seed: int, feeds: tuple[Feed, Feed | None], checkpoint: Checkpoint | None = None
+) -> Chosen:
     """Return the members of one seed, trained one after another: one per learning rate.
 
-    images: where everything is trained after freeze.epochs, what it is trained on then.
+    feeds: what they are trained on; and after freeze.epochs, where everything is trained then.
+    checkpoint: where they are kept until they are all trained.
     """
-    trained = [train_member(session, point, (seed, lr), feed, images)[0] for lr in point.config.lr_list]
+    feed, images = feeds
+
+    def train(lr: float) -> Trained:
+        return train_member(session, point, (seed, lr), feeds, checkpoint)[0]
+
+    trained = [train(lr) for lr in point.config.lr_list]
     while (lr := beyond(point.config, trained)) is not None:
-        trained.append(train_member(session, point, (seed, lr), feed, images)[0])
+        trained.append(train(lr))
     if images:
         feed = dataclasses.replace(images, kind=feed.kind, seconds=feed.seconds)
     return _select(session, point, seed, feed, trained)
 
 
-def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, Chosen]]:
+def train_together(
+    session: Session, point: Point, feeds: Mapping[int, Feed], checkpoint: Checkpoint | None = None
+) -> Iterator[tuple[int, Chosen]]:
     """Yield (seed, its members), all trained at once: the network's outputs are there, only linear layers are left."""
     config, start = point.config, time.perf_counter()
     # Pretrained, all seeds have the same frozen weights; random, each has its own.
     frozen = {seed: session.frozen_network(point, seed) for seed in feeds}
     if not is_head(next(iter(frozen.values())).network.suffix):
         for seed, feed in feeds.items():
-            yield seed, train_alone(session, point, seed, feed, None)
+            yield seed, train_alone(session, point, seed, (feed, None), checkpoint)
         return
     trained: dict[int, list[Trained]] = {seed: [] for seed in feeds}
     wanted = dict.fromkeys(feeds, config.lr_list)
@@ -84,7 +95,8 @@ def train_together(session: Session, point: Point, feeds: Mapping[int, Feed]) ->
         what = f"{together} heads at once"
         told = _told(session, point, Tick(point.job, what, config.epochs, len(splits[0].train), together))
         rates = list(wanted.values())
-        curves = fit_heads(heads, splits, recipe_of(point), rates=rates, seeds=list(wanted), on_epoch=told)
+        slot = Slot(checkpoint, f"{wanted}, {[certified.certificate for certified in frozen.values()]}", told)
+        curves = fit_heads(heads, splits, recipe_of(point), rates=rates, seeds=list(wanted), slot=slot)
         seconds, start = (time.perf_counter() - start) / together, time.perf_counter()
         networks = {frozen[seed].network for seed in wanted}
         after = {network: fingerprint(network.frozen_tensors()) for network in networks}
@@ -137,10 +149,15 @@ def _best(trained: Sequence[Trained]) -> int | None:
 
 
 def train_member(
-    session: Session, point: Point, member: tuple[int, float], feed: Feed, images: Feed | None
+    session: Session,
+    point: Point,
+    member: tuple[int, float],
+    feeds: tuple[Feed, Feed | None],
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Trained, Network]:
-    """Return one member (seed, learning rate) after its training, and its whole network."""
+    """Return one member (seed, learning rate) after its training, and its whole network; see train_alone()."""
     seed, lr = member
+    feed, images = feeds
     config, recipe, device = point.config, recipe_of(point), session.device(point)
     frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
     network = session.network(point, seed)
@@ -152,13 +169,15 @@ def train_member(
     begun = Tick(point.job, f"seed {seed}, lr {lr:g}", config.epochs, len(feed.train))
     if frozen_epochs:
         first, told = dataclasses.replace(recipe, epochs=frozen_epochs), _told(session, point, begun)
-        curves = fit(model, feed.splits(config.test_every_epoch), first, lr=lr, seed=seed, on_epoch=told)
+        slot = Slot(checkpoint, f"seed {seed}, lr {lr!r}, {feed.kind}, {before}", told)
+        curves = fit(model, feed.splits(config.test_every_epoch), first, lr=lr, seed=seed, slot=slot)
     after = fingerprint(network.frozen_tensors())
     if images and not (curves.train_loss and curves.diverged):
         model = network = network.thawed()
         rest = dataclasses.replace(recipe, epochs=config.epochs - frozen_epochs, phase=" after the thaw")
         told = _told(session, point, begun, len(curves.train_loss))
-        later = fit(model, images.splits(config.test_every_epoch), rest, lr=lr, seed=seed, on_epoch=told)
+        slot = Slot(checkpoint, f"seed {seed}, lr {lr!r}{rest.phase}, {before}", told)
+        later = fit(model, images.splits(config.test_every_epoch), rest, lr=lr, seed=seed, slot=slot)
         curves = curves.then(later)
     return Trained(lr, model, curves, count, time.perf_counter() - start, before, after), network
 

@@ -1,28 +1,29 @@
 """Weights that are trained here, once, on any data set, and kept in the user's cache folder."""
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from sweep.config import BatchNorm, Unit
-from sweep.data import registry
+from sweep import paths
+from sweep.config import BatchNorm, Unit, digest
+from sweep.data import registry, store
 from sweep.data import task as data
 from sweep.data.types import Split, Task
 from sweep.errors import UserError
 from sweep.models import build
-from sweep.models.frozen import Network, Normalize
+from sweep.models.frozen import Network, Normalize, fingerprint
 from sweep.models.weights import Weights
-from sweep.paths import cache_folder, locked
+from sweep.paths import cache_folder
 from sweep.plan.sources import Source
 from sweep.run import machine
 from sweep.run.tick import Hear, Tick, telling, unheard
 from sweep.train.examples import Examples, Splits, place
 from sweep.train.loop import Recipe, fit
+from sweep.train.resume import Checkpoint, Slot
 
 LEAST_ACCURACY = {"glyphs_latin": 0.9}  # on the source's own validation images, where it is known what can be reached
 
@@ -35,24 +36,52 @@ def path(source: Source) -> Path:
     return cache_folder() / "sources" / f"{source.task}-{model}-{source.key}.safetensors"
 
 
-def load(source: Source, device: torch.device, read: Callable[[], Task], hear: Hear = unheard) -> Weights:
+def load(
+    source: Source,
+    device: torch.device,
+    read: Callable[[], Task],
+    hear: Hear = unheard,
+    minutes: float | None = None,
+) -> Weights:
     """Return the weights trained on the source's data; train them first if this machine has not yet.
 
-    The file is written whole or not at all; a damaged one is trained anew; of two processes one trains, the other
-    waits.
+    The file is written whole or not at all, with a checksum; a damaged one is trained anew; of two processes one
+    trains, the other waits. Where the cache folder cannot be written, every process trains for itself.
     read: gives the data, and is not called if the weights are there.
-    hear: is told of every epoch.
+    hear: is told of every epoch. minutes: see Checkpoint.
     """
     file = path(source)
-    with locked(file.with_suffix(".lock")):
+    with store.locked(file.with_suffix(".lock")) as writable:
+        checkpoint = _checkpoint(source, device, minutes if writable else None)
         if file.exists():
             try:
-                return _read(source, file)
-            except SafetensorError as error:
+                found = _read(source, file)
+                checkpoint.remove()  # whoever wrote the file was killed before this
+                return found
+            except (SafetensorError, OSError) as error:
                 print(f"{file} is damaged ({error}); training it anew", flush=True)
         registry.open(source.config.data).fetch()
-        _train(source, device, read(), file, hear)
-        return _read(source, file)
+        tensors, told = _train(source, device, read(), hear, checkpoint)
+        if writable:
+            try:
+                paths.clean(file.parent)
+                with paths.replacing(file) as temporary:
+                    save_file(tensors, temporary, metadata=told)
+                    temporary.replace(file)
+            except (SafetensorError, OSError) as error:
+                store.unkept(error)
+        checkpoint.remove()
+        return _weights(source, tensors, told)
+
+
+def _checkpoint(source: Source, device: torch.device, minutes: float | None) -> Checkpoint:
+    of = {"source": source.key, "device": device.type, **machine.versions()}
+    return Checkpoint(path(source).with_suffix(".checkpoint"), of, minutes)
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], accuracy: str | None) -> str:
+    """Return what changes with any bit of what a file of weights says."""
+    return digest([accuracy, sorted(tensors), fingerprint(tensors[name] for name in sorted(tensors))])
 
 
 def _require_learnt(source: Source, accuracy: float) -> None:
@@ -66,18 +95,28 @@ def _require_learnt(source: Source, accuracy: float) -> None:
 
 
 def _read(source: Source, file: Path) -> Weights:
+    """Return what a file holds; raise SafetensorError if it is damaged. Files of version 0.1 have no checksum."""
     with safe_open(file, "pt") as opened:
-        accuracy = (opened.metadata() or {}).get("val_accuracy")
-    if accuracy is not None:
-        _require_learnt(source, float(accuracy))
+        told = opened.metadata() or {}
     # Copies: a loaded file is a memory map, and whoever shortens it would crash the process.
     tensors = {key: value.clone() for key, value in load_file(file).items()}
+    if "checksum" in told and told["checksum"] != _checksum(tensors, told.get("val_accuracy")):
+        raise SafetensorError("its checksum does not fit")
+    return _weights(source, tensors, told)
+
+
+def _weights(source: Source, tensors: dict[str, torch.Tensor], told: Mapping[str, str]) -> Weights:
+    accuracy = float(told["val_accuracy"]) if "val_accuracy" in told else None
+    if accuracy is not None:
+        _require_learnt(source, accuracy)
     state, head = build.split_state(tensors, source.model, source.image_size)
-    return Weights(state, None if accuracy is None else float(accuracy), head or None)
+    return Weights(state, accuracy, head or None)
 
 
-def _train(source: Source, device: torch.device, task: Task, file: Path, hear: Hear) -> None:
-    """Train on the data's training images alone; its test images stay unseen."""
+def _train(
+    source: Source, device: torch.device, task: Task, hear: Hear, checkpoint: Checkpoint
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the weights trained on the data's training images alone, and what is to be said of them."""
     start = time.perf_counter()
     config, model, size = source.config, source.model, source.image_size
     state = build.random_state(model, size, seed=config.seed)
@@ -91,11 +130,12 @@ def _train(source: Source, device: torch.device, task: Task, file: Path, hear: H
         return place(torch.from_numpy(split.pool), split.rows, split.labels, device)
 
     recipe = Recipe(config.optimizer, config.epochs, config.batch_size, augment=config.data.augment)
-    begun = Tick(file.name, f"pretraining {model} on {source.task}, once", config.epochs, len(chosen.labels))
+    begun = Tick(path(source).name, f"pretraining {model} on {source.task}, once", config.epochs, len(chosen.labels))
     hear(begun)
     told = telling(hear, begun, lambda: machine.peak_memory(device))
     splits = Splits(examples(chosen), examples(task.val))
-    curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=config.seed, on_epoch=told)
+    slot = Slot(checkpoint, "source", told)
+    curves = fit(whole, splits, recipe, lr=float(config.optimizer.lr), seed=config.seed, slot=slot)
     if curves.diverged:
         raise UserError(f"source={source.task}: the loss of {model} is not finite; use a smaller source.optimizer.lr")
     accuracy, least = curves.val_accuracy[-1] if curves.val_accuracy else None, LEAST_ACCURACY.get(source.task, 0.0)
@@ -104,14 +144,8 @@ def _train(source: Source, device: torch.device, task: Task, file: Path, hear: H
         if accuracy < least:
             reached = f"{model} reached only {accuracy:.2f} validation accuracy on {source.task}"
             print(f"warning: {reached}; {least:g} is expected", flush=True)
-    trained = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    seconds = f"{time.perf_counter() - start:.1f}"
-    about = {"seconds": seconds, "torch": torch.__version__}
+    tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    about = {"seconds": f"{time.perf_counter() - start:.1f}", "torch": torch.__version__}
     if accuracy is not None:
         about["val_accuracy"] = f"{accuracy:.4f}"
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        save_file(trained, temporary, metadata=about)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return tensors, about | {"checksum": _checksum(tensors, about.get("val_accuracy"))}

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from sweep.config import Above, DataConfig, Normalization, Which, frozen_blocks
+from sweep.config import Above, CheckpointConfig, DataConfig, Normalization, Which, frozen_blocks
 from sweep.data import bands
 from sweep.data import task as data
 from sweep.data.types import Task
@@ -88,14 +88,15 @@ class Session:
 
         return _remembered(self._counts, (repr(config), image_size), count)
 
-    def weights(self, source: Source, device: torch.device) -> Weights:
+    def weights(self, source: Source, device: torch.device, checkpoint: CheckpointConfig | None = None) -> Weights:
         """Return the source's weights, loaded, downloaded or trained on the device; the last source's are kept."""
-        return _remembered(self._weights, source.key, lambda: self._load(source, device), keep=1)
+        minutes = (checkpoint or CheckpointConfig()).minutes
+        return _remembered(self._weights, source.key, lambda: self._load(source, device, minutes), keep=1)
 
-    def _load(self, source: Source, device: torch.device) -> Weights:
+    def _load(self, source: Source, device: torch.device, minutes: float | None) -> Weights:
         config, model, size = source.config, source.model, source.image_size
         if config.name == "pretrain":
-            return pretrain.load(source, device, lambda: self.task(config.data, size), self.hear)
+            return pretrain.load(source, device, lambda: self.task(config.data, size), self.hear, minutes)
         if config.name == "imagenet":
             return weights.imagenet(config.weights, model, size)
         if config.name == "timm":
@@ -108,7 +109,7 @@ class Session:
     def backbone(self, point: Point, seed: int) -> State:
         """Return the weights that the point starts from, without a head: pretrained, or random under this seed."""
         if point.config.pretrained:
-            return self.weights(point.source, self.device(point)).state
+            return self.weights(point.source, self.device(point), point.config.checkpoint).state
         return self._random_state(point, seed)
 
     def _random_state(self, point: Point, seed: int) -> State:

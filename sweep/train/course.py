@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from sweep.config import Schedule
 
@@ -59,3 +60,11 @@ class Course:
                 self._cool = step
                 self._end = min(self._end, step + self.steps * math.ceil(COOL * epoch))
         self.over = step >= self._end
+
+    def state(self) -> dict[str, Any]:
+        """Return what notes have changed, as plain values."""
+        return {name: value for name, value in vars(self).items() if name != "schedule"}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what state() returned."""
+        vars(self).update(state)

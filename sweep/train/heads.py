@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from sweep.models.frozen import mixed
 from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits, shuffled
 from sweep.train.loop import EVAL_BATCH, Curves, Recipe, make_optimizer
+from sweep.train.resume import NOWHERE, Slot, State, random_state, set_random_state
 
 
 def fit_heads(
@@ -22,68 +23,141 @@ def fit_heads(
     *,
     rates: Sequence[Sequence[float]],
     seeds: Sequence[int],
-    on_epoch: Callable[[Curves], None] = lambda curves: None,
+    slot: Slot = NOWHERE,
 ) -> list[list[Curves]]:
     """Train heads[seed][learning rate] in place, all at once, each as fit() would train it alone; return their curves.
 
     heads: each a linear layer, perhaps with dropout before it (see is_head).
     splits: one per seed, as for fit(); all train sets of one size.
     rates: of every head; as many for each seed.
-    on_epoch: is called with the curves of a head that is still trained.
+    slot: as for fit().
 
     A head that is done stands still beside the others; one whose loss is not finite cannot touch them.
     """
-    stack = _Stack(heads, recipe.precision)
-    first = splits[0].train
-    n, device = len(first), first.labels.device
-    optimizer = make_optimizer(stack.groups(), recipe.optimizer)
-    places = list(itertools.product(range(len(seeds)), range(len(rates[0]))))
-    courses = {place: recipe.course(n) for place in places}
-    orders = [torch.Generator().manual_seed(torch_seed(seed, "order")) for seed in seeds]
-    dropouts = [torch.Generator(device).manual_seed(torch_seed(seed, "dropout")) for seed in seeds]
-    curves = [[Curves() for _ in row] for row in rates]
-    step = 0
-    while courses:
-        start = time.perf_counter()
-        total = torch.zeros(stack.shape, device=device)
-        parts = [shuffled(n, recipe.batch_size, order, device) for order in orders]
-        for inputs, labels in _side_by_side([each.train for each in splits], parts):
+    training = _Together(_Stack(heads, recipe.precision), splits, recipe, rates, seeds)
+    with slot.kept(training):
+        while not training.over:
+            training.run_epoch(slot)
+    training.stack.write_back()
+    training.optimizer.state.clear()
+    return training.curves
+
+
+class _Together:
+    """One training of many heads under way.
+
+    courses: of the heads that are still trained, by their places.
+    done: batches of the epoch under way. drawn: what the orders of its images were drawn from.
+    """
+
+    def __init__(
+        self,
+        stack: "_Stack",
+        splits: Sequence[Splits],
+        recipe: Recipe,
+        rates: Sequence[Sequence[float]],
+        seeds: Sequence[int],
+    ) -> None:
+        self.stack, self.splits, self.recipe, self.rates = stack, splits, recipe, rates
+        first = splits[0].train
+        self.n, self.device = len(first), first.labels.device
+        self.optimizer = make_optimizer(stack.groups(), recipe.optimizer)
+        self.places = list(itertools.product(range(len(seeds)), range(len(rates[0]))))
+        self.courses = {place: recipe.course(self.n) for place in self.places}
+        self.orders = [torch.Generator().manual_seed(torch_seed(seed, "order")) for seed in seeds]
+        self.dropouts = [torch.Generator(self.device).manual_seed(torch_seed(seed, "dropout")) for seed in seeds]
+        self.curves = [[Curves() for _ in row] for row in rates]
+        self.step, self.whole = 0, True
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self.drawn, self.done, self.seconds = [order.get_state() for order in self.orders], 0, 0.0
+        self.total = torch.zeros(self.stack.shape, device=self.device)
+
+    @property
+    def over(self) -> bool:
+        return not self.courses
+
+    def run_epoch(self, slot: Slot) -> None:
+        """Train and evaluate an epoch, or what is left of it."""
+        stack, train = self.stack, [each.train for each in self.splits]
+        start = time.perf_counter() - self.seconds
+        parts = [shuffled(self.n, self.recipe.batch_size, order, self.device) for order in self.orders]
+        for inputs, labels in _side_by_side(train, [part[self.done :] for part in parts]):
+            self.whole = False
             if stack.dropout:
-                dropped = [_dropped(x, stack.dropout, rng) for x, rng in zip(inputs, dropouts, strict=True)]
+                dropped = [_dropped(x, stack.dropout, rng) for x, rng in zip(inputs, self.dropouts, strict=True)]
                 inputs = torch.stack(dropped)
             losses = _losses(stack.logits(inputs), labels).mean(2)  # (S, L)
-            for place, group in zip(places, optimizer.param_groups, strict=True):
-                group["lr"] = rates[place[0]][place[1]] * courses[place].factor(step) if place in courses else 0.0
-            optimizer.zero_grad(set_to_none=True)
+            for place, group in zip(self.places, self.optimizer.param_groups, strict=True):
+                factor = self.courses[place].factor(self.step) if place in self.courses else 0.0
+                group["lr"] = self.rates[place[0]][place[1]] * factor
+            self.optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            total += losses.detach() * labels.shape[1]
-        means = (total / n).tolist()
-        seconds = (time.perf_counter() - start) / len(courses)
+            self.optimizer.step()
+            self.total += losses.detach() * labels.shape[1]
+            self.step += 1
+            self.done += 1
+            self.seconds = time.perf_counter() - start
+            self.whole = True
+            slot.after_batch()
+        means = (self.total / self.n).tolist()
+        seconds = (time.perf_counter() - start) / len(self.courses)
         with torch.no_grad():
-            val_scores = _score_heads(stack, [each.val for each in splits])
-            test_scores = _score_heads(stack, [each.test for each in splits])
-        for (row, column), course in list(courses.items()):
-            curve = curves[row][column]
-            curve.train_loss.append(means[row][column])
-            curve.epoch_seconds.append(seconds)
-            _note(curve, *(scores[row][column] if scores else None for scores in (val_scores, test_scores)))
+            val_scores = _score_heads(stack, [each.val for each in self.splits])
+            test_scores = _score_heads(stack, [each.test for each in self.splits])
+        self.whole = False
+        for (row, column), course in list(self.courses.items()):
+            curve = self.curves[row][column]
+            scores = (each[row][column] if each else None for each in (val_scores, test_scores))
+            curve.add(means[row][column], seconds, *scores)
             curve.tell(course)
             if curve.diverged or course.over:
-                del courses[row, column]
-        on_epoch(curve)
-    stack.write_back()
-    return curves
+                del self.courses[row, column]
+        self._next_epoch()
+        self.whole = True
+        slot.on_epoch(curve)
+        slot.after_epoch()
 
+    def state(self) -> State:
+        """Return what it takes to go on; see Training."""
+        state = {
+            "tensors": [tensor.detach() for tensor in (*self.stack.weights, *self.stack.biases)],
+            "curves": [[vars(curve) for curve in row] for row in self.curves],
+            "courses": [[place, course.state()] for place, course in self.courses.items()],
+        }
+        if self.over:
+            return state
+        return state | {
+            "optimizer": self.optimizer.state_dict(),
+            "orders": self.drawn,
+            "dropouts": [each.get_state() for each in self.dropouts],
+            "total": self.total,
+            "counts": [self.step, self.done],
+            "seconds": self.seconds,
+        }
 
-def _note(curve: Curves, val: tuple[float, float] | None, test: tuple[float, float] | None) -> None:
-    """Add an epoch's (accuracy, loss) of the validation and test images, where there are such."""
-    if val:
-        curve.val_accuracy.append(val[0])
-        curve.val_loss.append(val[1])
-    if test:
-        curve.test_accuracy.append(test[0])
+    def load(self, state: State) -> bool:
+        """Go on from this state; see Training. Nothing here is frozen."""
+        with torch.no_grad():
+            for tensor, kept in zip((*self.stack.weights, *self.stack.biases), state["tensors"], strict=True):
+                tensor.copy_(kept)
+        self.curves = [[Curves(**curve) for curve in row] for row in state["curves"]]
+        left = {tuple(place): course for place, course in state["courses"]}
+        self.courses = {place: course for place, course in self.courses.items() if place in left}
+        for place, course in self.courses.items():
+            course.load(left[place])
+        if self.over:
+            return True
+        self.optimizer.load_state_dict(state["optimizer"])
+        for order, drawn in zip(self.orders, state["orders"], strict=True):
+            order.set_state(drawn)
+        self._next_epoch()
+        for dropout, kept in zip(self.dropouts, state["dropouts"], strict=True):
+            dropout.set_state(kept)
+        self.total, self.seconds = state["total"].to(self.device), state["seconds"]
+        self.step, self.done = state["counts"]
+        return True
 
 
 class _Stack:
@@ -139,21 +213,10 @@ def _linear(head: nn.Module) -> nn.Linear:
 def _dropped(inputs: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Return F.dropout(inputs, p), drawn from this generator as fit() draws it from the global one."""
     with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
-        _set_state(inputs.device, generator.get_state())
+        set_random_state(inputs.device, generator.get_state())
         out = F.dropout(inputs, p)
-        generator.set_state(_get_state(inputs.device))
+        generator.set_state(random_state(inputs.device))
     return out
-
-
-def _set_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
-
-
-def _get_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _side_by_side(examples: Sequence[Examples], orders: Sequence[Sequence[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

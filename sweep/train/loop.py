@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,10 +13,11 @@ from torch import nn
 from sweep.config import Augment, OptimizerConfig, Precision
 from sweep.models import convolutions
 from sweep.models.auxiliary import auxiliary_loss
-from sweep.models.frozen import mixed
+from sweep.models.frozen import fingerprint, mixed
 from sweep.seeds import torch_seed
 from sweep.train.course import Course
 from sweep.train.examples import Examples, Splits, batches, flip_crop, shuffled
+from sweep.train.resume import NOWHERE, Slot, State, random_state, set_random_state
 
 EVAL_BATCH = 512  # images
 
@@ -46,6 +46,18 @@ class Curves:
     def diverged(self) -> bool:
         """Return whether the last epoch's training or validation loss is not a finite number."""
         return not all(math.isfinite(losses[-1]) for losses in (self.train_loss, self.val_loss) if losses)
+
+    def add(
+        self, train_loss: float, seconds: float, val: tuple[float, float] | None, test: tuple[float, float] | None
+    ) -> None:
+        """Add an epoch; val, test: (accuracy, loss) of these images, where there are such."""
+        self.train_loss.append(train_loss)
+        self.epoch_seconds.append(seconds)
+        if val:
+            self.val_accuracy.append(val[0])
+            self.val_loss.append(val[1])
+        if test:
+            self.test_accuracy.append(test[0])
 
     def tell(self, course: Course) -> None:
         """Tell the course of the last epoch."""
@@ -83,66 +95,146 @@ class Recipe:
         return Course(self.optimizer.schedule, steps, self.epochs, self.min_steps)
 
 
-def fit(
-    model: nn.Module,
-    splits: Splits,
-    recipe: Recipe,
-    *,
-    lr: float,
-    seed: int,
-    on_epoch: Callable[[Curves], None] = lambda curves: None,
-) -> Curves:
+def fit(model: nn.Module, splits: Splits, recipe: Recipe, *, lr: float, seed: int, slot: Slot = NOWHERE) -> Curves:
     """Train the model's trainable parameters in place and return its curves.
 
     Training depends on splits.train alone; how long it goes on, also on splits.val (see Course). Batch order,
     augmentation and dropout follow from the seed alone, so members that differ in depth or learning rate see the same
-    batches. Stops after an epoch whose loss is not finite. Nothing
-    inside an epoch waits for the device.
+    batches. Stops after an epoch whose loss is not finite. Nothing inside an epoch waits for the device.
+
+    slot: where the training is kept, so that another process can go on from it; on the CPU, bit for bit.
     """
-    curves, train = Curves(), splits.train
-    order, views = (torch.Generator().manual_seed(torch_seed(seed, use + recipe.phase)) for use in ("order", "augment"))
-    device = train.labels.device
+    device = splits.train.labels.device
     forked = [device] if device.type == "cuda" else []
     with convolutions.seen_alone(model) as others, torch.random.fork_rng(devices=forked):
+        training = _Training(model, splits, recipe, (lr, seed), others)
+        with slot.kept(training):
+            while not training.over:
+                training.run_epoch(slot)
+        training.optimizer.state.clear()  # it may take more memory than the model
+    return training.curves
+
+
+class _Training:
+    """One training under way.
+
+    changing, frozen: the tensors that training changes, and the model's others.
+    done: batches of the epoch under way. drawn: what the order of its images was drawn from.
+    """
+
+    def __init__(
+        self, model: nn.Module, splits: Splits, recipe: Recipe, member: tuple[float, int], others: nn.Parameter | None
+    ) -> None:
+        self.model, self.splits, self.recipe, self.others = model, splits, recipe, others
+        self.lr, seed = member
+        self.device = splits.train.labels.device
+        self.order, self.views = (
+            torch.Generator().manual_seed(torch_seed(seed, use + recipe.phase)) for use in ("order", "augment")
+        )
         torch.manual_seed(torch_seed(seed, "dropout" + recipe.phase))
         parameters = [p for p in (*model.parameters(), others) if p is not None and p.requires_grad]
-        optimizer = make_optimizer([{"params": parameters, "lr": lr}], recipe.optimizer)
-        course = recipe.course(len(train))
-        step = 0
-        while not course.over:
-            start = time.perf_counter()
-            model.train()
-            total = torch.zeros((), device=device)
-            for inputs, labels in train.batches(shuffled(len(train), recipe.batch_size, order, device)):
-                seen = flip_crop(inputs, views) if recipe.augment is Augment.flip_crop else inputs
-                with mixed(device, recipe.precision):
-                    logits = model(seen)
-                loss = F.cross_entropy(logits.float(), labels) + auxiliary_loss(model, labels)
-                optimizer.param_groups[0]["lr"] = lr * course.factor(step)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                if others is not None:
-                    others.grad = torch.zeros_like(others)
-                optimizer.step()
-                step += 1
-                total += loss.detach() * len(labels)
-            curves.train_loss.append(total.item() / len(train))
-            curves.epoch_seconds.append(time.perf_counter() - start)
-            _evaluate_epoch(model, splits, recipe.precision, curves)
-            on_epoch(curves)
-            if curves.diverged:
-                break
-            curves.tell(course)
-    return curves
+        self.optimizer = make_optimizer([{"params": parameters, "lr": self.lr}], recipe.optimizer)
+        model.train()
+        moving = [module for module in model.modules() if module.training]  # nothing that is frozen, unless tracked
+        self.changing = [*parameters, *(buffer for each in moving for buffer in each.buffers(recurse=False))]
+        known = {id(tensor) for tensor in self.changing}
+        self.frozen = [each for each in (*model.parameters(), *model.buffers()) if id(each) not in known]
+        self.course = recipe.course(len(splits.train))
+        self.curves = Curves()
+        self.step, self.whole = 0, True
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self.drawn, self.done, self.seconds = self.order.get_state(), 0, 0.0
+        self.total = torch.zeros((), device=self.device)
+
+    @property
+    def over(self) -> bool:
+        return self.course.over or self.curves.diverged
+
+    def run_epoch(self, slot: Slot) -> None:
+        """Train and evaluate an epoch, or what is left of it."""
+        model, recipe, train, optimizer = self.model, self.recipe, self.splits.train, self.optimizer
+        start = time.perf_counter() - self.seconds
+        model.train()
+        parts = shuffled(len(train), recipe.batch_size, self.order, self.device)
+        for inputs, labels in train.batches(parts[self.done :]):
+            self.whole = False
+            seen = flip_crop(inputs, self.views) if recipe.augment is Augment.flip_crop else inputs
+            with mixed(self.device, recipe.precision):
+                logits = model(seen)
+            loss = F.cross_entropy(logits.float(), labels) + auxiliary_loss(model, labels)
+            optimizer.param_groups[0]["lr"] = self.lr * self.course.factor(self.step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.others is not None:
+                self.others.grad = torch.zeros_like(self.others)
+            optimizer.step()
+            self.total += loss.detach() * len(labels)
+            self.step += 1
+            self.done += 1
+            self.seconds = time.perf_counter() - start
+            self.whole = True
+            slot.after_batch()
+        mean = self.total.item() / len(train)
+        self.seconds = time.perf_counter() - start
+        val, test = (_judged(model, each, recipe.precision) for each in (self.splits.val, self.splits.test))
+        self.whole = False
+        self.curves.add(mean, self.seconds, val, test)
+        if not self.curves.diverged:
+            self.curves.tell(self.course)
+        self._next_epoch()
+        self.whole = True
+        slot.on_epoch(self.curves)
+        slot.after_epoch()
+
+    def state(self) -> State:
+        """Return what it takes to go on; see Training."""
+        state = {
+            "tensors": [tensor.detach() for tensor in self.changing],
+            "curves": vars(self.curves),
+            "course": self.course.state(),
+        }
+        if self.over:
+            return state
+        return state | {
+            "frozen": fingerprint(self.frozen),
+            "optimizer": self.optimizer.state_dict(),
+            "order": self.drawn,
+            "views": self.views.get_state(),
+            "random": random_state(self.device),
+            "total": self.total,
+            "counts": [self.step, self.done],
+            "seconds": self.seconds,
+        }
+
+    def load(self, state: State) -> bool:
+        """Go on from this state; see Training."""
+        if "frozen" in state and state["frozen"] != fingerprint(self.frozen):
+            return False
+        with torch.no_grad():
+            for tensor, kept in zip(self.changing, state["tensors"], strict=True):
+                tensor.copy_(kept)
+        self.curves = Curves(**state["curves"])
+        self.course.load(state["course"])
+        if self.over:
+            return True
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order.set_state(state["order"])
+        self._next_epoch()
+        self.views.set_state(state["views"])
+        set_random_state(self.device, state["random"])
+        self.total, self.seconds = state["total"].to(self.device), state["seconds"]
+        self.step, self.done = state["counts"]
+        return True
 
 
-def _evaluate_epoch(model: nn.Module, splits: Splits, precision: Precision, curves: Curves) -> None:
-    if len(splits.val):
-        scores = evaluate(model, splits.val, precision)
-        curves.val_loss.append(scores.loss)
-        curves.val_accuracy.append(scores.accuracy)
-    if splits.test is not None:
-        curves.test_accuracy.append(evaluate(model, splits.test, precision).accuracy)
+def _judged(model: nn.Module, examples: Examples | None, precision: Precision) -> tuple[float, float] | None:
+    """Return accuracy and loss, where there are such images."""
+    if examples is None or not len(examples):
+        return None
+    scores = evaluate(model, examples, precision)
+    return scores.accuracy, scores.loss
 
 
 def evaluate(model: nn.Module, examples: Examples, precision: Precision = Precision.fp32) -> Scores:
