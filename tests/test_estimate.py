@@ -141,7 +141,7 @@ def test_a_dry_run_trains_nothing(sweep: Sweep, tmp_path: Path, standin_source: 
     assert done.returncode == 0
     assert done.stdout.startswith("2 points, 2 to train; dry_run=true: nothing is trained\n")
     assert "5/5 frozen, optimizer.weight_decay=0.1  0 of 2 seeds  2 x 1 epochs  once" in done.stdout
-    assert "outputs of frozen blocks, of 1 networks" in done.stdout
+    assert "outputs of frozen blocks, of 1 network, at most" in done.stdout
     assert "All of it: about " in done.stdout
     assert not (tmp_path / "outputs").exists()
     assert sweep(*grid, "confirm_above=100").returncode == 0

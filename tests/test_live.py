@@ -74,6 +74,20 @@ def test_a_terminal_sees_bars_and_the_epochs_of_a_point(
     assert capsys.readouterr().out == "[1/2] the point    3.0 s  test  50.0 %\n"
 
 
+def test_a_long_queue_does_not_fill_the_terminal(terminal: Callable[[], Terminal], tiny: Tiny) -> None:
+    terminal()
+    queue = [plan(tiny(freeze_depth=5, optimizer_lr=0.001 * number)) for number in range(1, progress.MOST + 5)]
+    with Progress(len(queue), {point.job: point.job for point in queue}) as shown:
+        for point in queue:
+            shown.begin(point)
+        assert len(shown.bars.tasks) == 1 + progress.MOST
+        shown.hear(tick(queue[-1], 1))
+        assert shown.bars.tasks[-1].description == queue[-1].job, "one that is heard of has a bar"
+        for point in queue:
+            shown.end(point, Outcome(1, 3.0, None, 0.5))
+        assert len(shown.bars.tasks) == 1
+
+
 def test_where_there_is_no_validation_none_is_shown(terminal: Callable[[], Terminal], point: Point) -> None:
     terminal()
     with Progress(1, {point.job: "the point"}) as shown:

@@ -86,8 +86,9 @@ def require_short(points: Sequence[Point], root: Path, session: Session) -> None
     hours = forecast(points, root, session).total / 3600
     if hours > allowed:
         raise UserError(
-            f"confirm_above={allowed:g}: {len(points)} points to train are expected to take {duration(3600 * hours)}"
-            " in one process here; nothing was trained; give more hours, or leave it out; dry_run=true says which"
+            f"confirm_above={allowed:g}: {_count(len(points), 'point')} to train, expected to take"
+            f" {duration(3600 * hours)} in one process here; nothing was trained; give more hours, or"
+            " leave it out; dry_run=true says which"
             " points take how long"
         )
 
@@ -128,8 +129,9 @@ def _sums(owed: Sequence[Point], found: Forecast) -> list[str]:
     most = owed[0].config.cache.max_gb
     if kept:
         lines.append(
-            f"Shared by the points of a network and task: outputs of frozen blocks, of {len(kept)} networks, at most"
-            f" {in_words(bytes_kept)} in the cache, which may hold {most:g} GB (cache.max_gb)."
+            f"Shared by the points of a network and task: outputs of frozen blocks, of"
+            f" {_count(len(kept), 'network')}, at most {in_words(bytes_kept)} in the cache, which may hold"
+            f" {most:g} GB (cache.max_gb)."
         )
     memory = f", {in_words(found.memory)} of memory" if found.memory else ""
     at_most = ", at most" if any(str(point.config.optimizer.schedule) == "plateau" for point in owed) else ""
@@ -141,3 +143,7 @@ def _sums(owed: Sequence[Point], found: Forecast) -> list[str]:
     if any(point.config.optimizer.extend for point in owed):
         lines.append("optimizer.extend may add trainings, which are not counted.")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sweep.run.estimate import Outlook
     from sweep.run.job import Outcome
 
+MOST = 12  # bars of points: a cluster's queue is longer than a terminal is high
 PAUSE = 60.0  # seconds without a word, where there are no bars
 
 
@@ -71,7 +72,8 @@ class Progress:
 
     def begin(self, point: Point) -> None:
         self.tasks[point.job] = point.facts.task
-        self._row(point.job, self.labels[point.job])
+        if len(self.rows) < MOST:
+            self._row(point.job, self.labels[point.job])
 
     def hear(self, tick: Tick) -> None:
         """Show an epoch."""
