@@ -197,7 +197,7 @@ def test_a_data_set_chosen_anywhere_replaces_the_embedded_tasks(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.yaml").write_text(text)
     seen: list[Mapping[tuple[str, ...], DictConfig]] = []
-    monkeypatch.setattr(multirun, "run", lambda master, composed, launch, elsewhere: seen.append(composed))
+    monkeypatch.setattr(multirun, "run", lambda master, composed, launch, **how: seen.append(composed))
     arguments, expected = CHOICES[how]
     done = sweep("-m", "--config-dir", ".", "freeze_depth=0", *arguments)
     assert done.returncode == 0, done.stderr
