@@ -170,7 +170,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
     name, size, n_classes = point.config.model.full_name, point.facts.image_size, point.facts.n_classes
     model = models.build(name, models.random_state(name, size, seed=0), n_classes, size, head_seed=0)
     stem.widen(model, bands.count(point.config.data.channels))
-    blocks, head = models.blocks(model, name, point.config.freeze.unit)
+    blocks, head = models.blocks(model, name, point.config.freeze.unit, size)
     for own, trained in zip([*blocks, head], network.parts(), strict=True):
         own.load_state_dict(trained.state_dict())
     content = save({key: value.cpu().contiguous() for key, value in model.state_dict().items()})

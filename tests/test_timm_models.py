@@ -49,7 +49,7 @@ def built(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
 def test_cut_model_is_timms_own_at_every_depth(built: tuple[str, nn.Module], unit: Unit) -> None:
     name, model = built
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    parts, head = models.blocks(model, name, unit)
+    parts, head = models.blocks(model, name, unit, 32)
     assert len(parts) == COUNTS[name.removeprefix("timm/")][unit is Unit.block]
     assert len(parts) == len(catalog.spec(name, 32).block_names(unit))
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_cut_model_is_timms_own_at_every_depth(built: tuple[str, nn.Module], uni
 
 def test_parts_are_the_models_own_layers(built: tuple[str, nn.Module]) -> None:
     name, model = built
-    parts, head = models.blocks(model, name, Unit.block)
+    parts, head = models.blocks(model, name, Unit.block, 32)
     ours = {id(parameter) for part in (*parts, head) for parameter in part.parameters()}
     assert ours == {id(parameter) for parameter in model.parameters()}
     assert isinstance(head, nn.Linear)
@@ -73,7 +73,7 @@ def test_parts_are_the_models_own_layers(built: tuple[str, nn.Module]) -> None:
 def test_depths_of_lite0_leave_the_counted_parameters_to_train() -> None:
     name = "timm/tf_efficientnet_lite0"
     model = models.build(name, models.random_state(name, 32, seed=0), 10, 32, head_seed=0)
-    parts, head = models.blocks(model, name, Unit.stage)
+    parts, head = models.blocks(model, name, Unit.stage, 32)
     total = 4_652_008 - 1_281_000 + 12_810  # as timm publishes, less its head for 1,000 classes, plus ours
     assert sum(p.numel() for part in (*parts, head) for p in part.parameters()) == total
     assert sum(p.numel() for p in parts[0].parameters()) == 3 * 32 * 9 + 2 * 32
@@ -90,7 +90,7 @@ def test_names_of_blocks_are_timms_paths() -> None:
 def test_training_a_part_trains_the_model_and_modes_reach_it() -> None:
     name = "timm/resnet18"
     model = models.build(name, models.random_state(name, 32, seed=0), 10, 32, head_seed=0)
-    parts, head = models.blocks(model, name, Unit.stage)
+    parts, head = models.blocks(model, name, Unit.stage, 32)
     network = Network(PLAIN, parts, head, 2, BatchNorm.frozen).train()
     network(torch.zeros(4, 3, 32, 32, dtype=torch.uint8)).sum().backward()
     assert model.get_parameter("conv1.weight").grad is None
@@ -104,7 +104,7 @@ def test_training_a_part_trains_the_model_and_modes_reach_it() -> None:
     [
         ("resnet81", 32, "model.name=resnet81: timm has no such model; did you mean resnet18"),
         ("resnet18.a9_in1k", 32, "model.name=resnet18.a9_in1k: unknown; use one of resnet18.a1_in1k, "),
-        ("deit_tiny_distilled_patch16_224", 224, "deit_tiny_distilled_patch16_224: does not end in one linear layer"),
+        ("qwen3_vit_88m_enc", 768, "qwen3_vit_88m_enc: has no layer that gives one number per class: no head"),
         ("inception_v3", 64, "data.image_size=64: timm/inception_v3 cannot take such images .* own size is 299"),
     ],
 )
@@ -127,8 +127,9 @@ def test_model_that_torch_fx_cannot_follow_is_one_line(monkeypatch: pytest.Monke
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.fc(self.conv1(x) if x.sum() > 0 else x)  # type: ignore[no-any-return]
 
+    monkeypatch.setattr(timm_models, "construct", lambda *_: Branching())
     with pytest.raises(UserError, match=r"model.name=odd: timm's model cannot be cut \(.*control flow"):
-        timm_models.cut(Branching(), "timm/odd")
+        timm_models.find("timm/odd", 32)
 
 
 def test_a_model_is_planned_from_disk_without_torch_or_timm(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_cut_network_with_real_weights_gives_timms_own_logits(unit: Unit) -> Non
     theirs.load_state_dict(load_file(path))
     state = Session().weights(source.resolve(SourceConfig("checkpoint", path=str(path)), name), CPU).state
     model = models.build(name, state, 1000, 64, head_seed=0)
-    parts, head = models.blocks(model, name, unit)
+    parts, head = models.blocks(model, name, unit, 64)
     head.load_state_dict(theirs.classifier.state_dict())
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     normalize = Normalize([0.5] * 3, [0.5] * 3)

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -37,11 +37,13 @@ def backbone_state(model: nn.Module, name: str) -> State:
 def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tuple[State, State]:
     """Return (backbone, head): tensors under the library's names, and those of the last layer, such as weight and bias.
 
-    The last layers of auxiliary heads are in neither.
+    The last layers of auxiliary heads are in neither, nor are those of heads that are averaged.
     """
     paths = _classifiers(_skeleton(name, image_size), name)
     head, every = f"{paths[0]}.", tuple(f"{path}." for path in paths)
     backbone = {key: value for key, value in state.items() if not key.startswith(every)}
+    if name.startswith(TIMM) and len(paths) > 1:
+        return backbone, {}
     return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
 
 
@@ -114,26 +116,30 @@ def _classifiers(model: nn.Module, name: str) -> list[str]:
     if name.startswith(OWN):
         return [own_models.head_path(model, name)]
     if name.startswith(TIMM):
-        return [timm_models.head_path(model, name)]
+        return timm_models.head_paths(model, name)
     return [torchvision_models.head_path(model), *torchvision_models.auxiliary_paths(model)]
 
 
-def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn.Module]:
+def blocks(model: nn.Module, name: str, unit: Unit, image_size: int | None = None) -> tuple[list[nn.Module], nn.Module]:
     """Return the model's blocks, in forward order, and its head: head(block_n(...block_1(images))) is the model.
 
     The modules are the model's own: training a block trains the model. For most models the head is the last linear
-    layer and the dropout before it.
+    layer and the dropout before it. image_size: pixels of the images; one of timm's models that looks at their size is
+    cut for that size alone.
     raises: UserError if the model cannot be cut, RuntimeError if a parameter or buffer is in no block, or in two.
     """
+    unused: Collection[str] = ()
     if name.startswith(OWN):
         parts, head, counts = own_models.cut(model, name)
+    elif name.startswith(TIMM):
+        assert image_size is not None, "timm's models are cut for one image size"
+        (parts, head), counts = timm_models.cut(model, name, image_size), timm_models.stages(name, image_size)
+        unused = timm_models.find(name, image_size).unused
     else:
-        library = timm_models if name.startswith(TIMM) else torchvision_models
-        (parts, head), counts = library.cut(model, name), {}
-    assert_covered(model, [*parts, head])
+        (parts, head), counts = torchvision_models.cut(model, name), dict(_torchvision_stages(name))
+    assert_covered(model, [*parts, head], unused)
     if unit is Unit.block:
         return parts, head
-    counts = counts or (timm_models.stages(model, name) if name.startswith(TIMM) else dict(_torchvision_stages(name)))
     rest = iter(parts)
     return [nn.Sequential(*itertools.islice(rest, count)) for count in counts.values()], head
 
@@ -141,7 +147,7 @@ def blocks(model: nn.Module, name: str, unit: Unit) -> tuple[list[nn.Module], nn
 def stages(name: str, image_size: int) -> dict[str, int]:
     """Return the number of blocks of every stage, in forward order, with freeze.unit=block; no weight is drawn."""
     if name.startswith(TIMM):
-        return timm_models.stages(_skeleton(name, image_size), name)
+        return timm_models.stages(name, image_size)
     return dict(_torchvision_stages(name))
 
 
@@ -205,8 +211,7 @@ def _skeleton(name: str, image_size: int) -> nn.Module:
             return own_models.construct(name)
     if not name.startswith(TIMM):
         return torchvision_models.skeleton(name, image_size)
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return timm_models.construct(name, image_size)
+    return timm_models.skeleton(name, image_size)
 
 
 def _construct(name: str, image_size: int) -> nn.Module:

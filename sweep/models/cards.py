@@ -15,6 +15,7 @@ from sweep.models.cuts import timm as timm_models
 from sweep.models.cuts import torchvision as torchvision_models
 from sweep.models.spec import OWN, TIMM, ModelSpec, Preset
 
+MOST_WIDE = 10_000  # of embeddings; timm's weights for other classes than ImageNet-1k's know more than that
 USUAL = 32  # pixels: smaller images are refused, even where a model could take them
 
 
@@ -98,7 +99,8 @@ def _timm(name: str, image_size: int | None) -> ModelSpec:
         raise _unknown(short, tagged)
     settings: Any = timm.get_pretrained_cfg(short)
     native = int(settings.input_size[-1])
-    tag, classes = str(settings.tag or ""), int(settings.num_classes)
+    tag, outputs = str(settings.tag or ""), int(settings.num_classes)
+    classes = outputs if outputs == 1000 or outputs > MOST_WIDE else 0  # the others embed images, as CLIP's do
     return ModelSpec(
         stages=build.stages(name, native),
         preset=Preset(native, tuple(settings.mean), tuple(settings.std)),

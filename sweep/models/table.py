@@ -15,7 +15,7 @@ def block_table(name: str, unit: Unit, image_size: int, n_classes: int, names: S
     state = build.random_state(name, image_size, seed=0)
     model = build.build(name, state, n_classes, image_size, head_seed=0).eval()
     stem.widen(model, channels)
-    parts, head = build.blocks(model, name, unit)
+    parts, head = build.blocks(model, name, unit, image_size)
     sizes = [sum(p.numel() for p in part.parameters()) for part in [*parts, head]]
     x = torch.zeros(1, channels, image_size, image_size)
     rows: list[tuple[str, ...]] = [("0", "(nothing frozen)", "", "", f"{sum(sizes):,}")]

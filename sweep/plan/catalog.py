@@ -20,7 +20,7 @@ from sweep.errors import UserError
 from sweep.models.spec import OWN, TIMM, ModelSpec, Preset
 from sweep.paths import cache_folder, write_json
 
-FORMAT = 1  # of the kept files; raise it when a cut or a field changes
+FORMAT = 2  # of the kept files; raise it when a cut or a field changes
 
 # torchvision's classification models.
 NAMES = (
@@ -47,6 +47,15 @@ def listing() -> str:
     listed = textwrap.fill(", ".join(NAMES), 100, break_long_words=False, break_on_hyphens=False)
     more = "timm/NAME: any model of timm's that can be cut (pip install timm)\nmodule/FILE:NAME: yours (docs/own.md)"
     return f"{listed}\n{more}\nOne model's blocks: python -m sweep.models NAME"
+
+
+def timms_names() -> list[str]:
+    """Return the names of timm's models, as tables show them; none where timm is not installed."""
+    try:
+        import timm  # noqa: PLC0415  # optional
+    except ImportError:
+        return []
+    return [f"{TIMM}{name}" for name in timm.list_models()]
 
 
 @functools.lru_cache(maxsize=512)

@@ -134,7 +134,7 @@ class Feeder:
         return digest(
             {
                 "model": point.facts.model,
-                "unit": point.facts.unit,
+                "unit": [point.facts.unit, point.facts.n_blocks],
                 "weights": self.session.backbone_hash(point, seed),
                 "normalize": [str(config.data.normalize), [*point.source.mean], [*point.source.std]],
                 "images": [point.images, point.facts.image_size, DECODING],

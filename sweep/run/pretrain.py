@@ -122,7 +122,7 @@ def _train(
     state = build.random_state(model, size, seed=config.seed)
     network = build.build(model, state, len(task.classes), size, head_seed=config.seed)
     build.quicken(network, model, size)
-    blocks, head = build.blocks(network, model, Unit.stage)
+    blocks, head = build.blocks(network, model, Unit.stage, size)
     whole = Network(Normalize(source.mean, source.std), blocks, head, 0, BatchNorm.frozen).to(device)
     chosen = task.fit.take(data.draw(config.data, task, config.seed).train)
 

@@ -142,7 +142,7 @@ class Session:
             model = build.build(facts.model, state, facts.n_classes, facts.image_size, torch_seed(seed, "head"))
             stem.widen(model, channels)
             build.quicken(model, facts.model, facts.image_size)
-            return build.blocks(model, facts.model, how.unit)
+            return build.blocks(model, facts.model, how.unit, facts.image_size)
 
         which = how.which if depth is None else Which.prefix
         depth = config.freeze_depth if depth is None else depth

@@ -19,16 +19,15 @@ from sweep.models.cuts.graph import (
     Segment,
     Tracer,
     groups_in_order,
+    labels_of,
     modules,
     segments,
     trailing_dropouts,
-    weights,
 )
 from sweep.models.spec import OWN
 
 SETTING = "model.factory"
 HEAD_CLASSES = 1000  # of a head that is made only to be replaced, where the factory must be told
-LEAST_STAGES = 3  # where the model's children make fewer, every block is a stage
 
 
 class Name(NamedTuple):
@@ -95,12 +94,12 @@ def cut(model: nn.Module, name: str) -> Cut:
     if blocks:
         groups = _groups_of(model, head, blocks, name)
         logits = _trace(model, _leaf_of(groups, head), name)
-        found, last = segments(model, logits, groups, head, name)
+        found, last = segments(model, logits, groups, [head], name)
         _check_apart(found, blocks, name)
         labels = blocks
     else:
         found, last = _found(model, head, name)
-        labels = _labels(model, found)
+        labels = labels_of(model, found)
     parts, classifier = modules(model, found, last, trailing_dropouts(model, found[-1]))
     return Cut(parts, classifier, {label: labels.count(label) for label in labels})
 
@@ -184,7 +183,7 @@ def _found(model: nn.Module, head: str, name: str) -> tuple[list[Segment], Segme
 
     def cut_by(leaf: Callable[[nn.Module, str], bool]) -> tuple[list[Segment], Segment]:
         logits = _trace(model, leaf, name)
-        return segments(model, logits, groups_in_order(model, logits, head), head, name)
+        return segments(model, logits, groups_in_order(model, logits, [head]), [head], name)
 
     weighed = sum(each.numel() for path, each in model.named_parameters() if not path.startswith(f"{head}."))
     try:
@@ -207,21 +206,6 @@ def _leaf(head: str, large: float) -> Callable[[nn.Module, str], bool]:
         return not sequence and (own or sum(each.numel() for each in layer.parameters()) <= large)
 
     return leaf
-
-
-def _labels(model: nn.Module, found: Sequence[Segment]) -> list[str]:
-    """Return the stage of every segment: the model's child that its first weights are in."""
-    firsts = [next(path for node in each.nodes for path in weights(model, node)) for each in found]
-    paths = [path.split(".") for path in firsts]
-    while len({path[0] for path in paths}) == 1 and min(map(len, paths)) > 1:  # a backbone in one child
-        paths = [path[1:] for path in paths]
-    tops = [path[0] for path in paths]
-    begins = [number == 0 or tops[number - 1] != top for number, top in enumerate(tops)]
-    stages = [top for top, begin in zip(tops, begins, strict=True) if begin]
-    if len(stages) < LEAST_STAGES or len({*stages}) < len(stages):  # each block by itself
-        own = [path.rpartition(".")[0] or path for path in firsts]
-        return own if len({*own}) == len(own) else firsts
-    return tops
 
 
 # --- the traced forward pass -----------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def cut(model: nn.Module, name: str) -> tuple[list[nn.Module], nn.Module]:
     last = traced.segments[-1]
     drops = [] if isinstance(_first_layer(model, last), nn.Linear) else trailing_dropouts(model, last)
     parts, head = modules(model, traced.segments, traced.head, drops)
-    ends = [segment.leaving for segment in traced.segments]
+    ends = [segment.leaving[0] for segment in traced.segments]
     for node in traced.auxiliaries:
         place, options = ends.index(node.all_input_nodes[0]), AUXILIARIES[type(model).__name__]
         parts[place] = WithAuxiliary(parts[place], model.get_submodule(str(node.target)), options.weight, options.least)
@@ -278,7 +278,7 @@ def _trace(model: nn.Module, name: str) -> _Traced:
     finally:
         model.training = training
     logits, auxiliaries = _outputs(graph)
-    return _Traced(*segments(model, logits, groups_in_order(model, logits, head), head, name), auxiliaries)
+    return _Traced(*segments(model, logits, groups_in_order(model, logits, [head]), [head], name), auxiliaries)
 
 
 def _outputs(graph: Graph) -> tuple[Node, list[Node]]:
