@@ -55,7 +55,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _print_all(pattern: str) -> None:
     """Print a line for every model of these names: how many blocks it has, or why it cannot be cut."""
-    names = fnmatch.filter((*catalog.NAMES, *catalog.timms_names()), pattern)
+    from sweep.models.cards import timms_names  # noqa: PLC0415  torch takes seconds
+
+    names = fnmatch.filter((*catalog.NAMES, *timms_names()), pattern)
     if not names:
         raise UserError(f"--all {pattern}: no model has such a name; use * for any letters, such as '*resnet*'")
     width, count = max(map(len, names)), 0

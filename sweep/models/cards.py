@@ -30,6 +30,15 @@ def make(name: str, image_size: int | None) -> ModelSpec:
     return _timm(name, image_size) if name.startswith(TIMM) else _torchvision(name)
 
 
+def timms_names() -> list[str]:
+    """Return the names of timm's models, as tables show them; none where timm is not installed."""
+    try:
+        import timm  # noqa: PLC0415  # optional
+    except ImportError:
+        return []
+    return [f"{TIMM}{name}" for name in timm.list_models()]
+
+
 def _own(name: str, image_size: int | None) -> ModelSpec:
     """Return what a model of the user's own is; its blocks are compared with it where the image size is known."""
     setting = f"{own_models.SETTING}={own_models.parsed(name).spec}"

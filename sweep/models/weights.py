@@ -80,11 +80,8 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     raises: UserError for weights of another architecture, for numbers that are none, and for a key that is not there.
     """
     own = build.random_state(model, image_size, seed=0)
-    names, children = build.layout(model, image_size)
-    roots = {each.split(".")[0] for each in own}
-    namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
-    found_at = places(found, names, namings)
-    place, rest = choose(found_at, own, origin, model, key)
+    names, _ = build.layout(model, image_size)
+    place, rest = _placed(found, own, model, image_size, origin, key)
     tensors, notes = _colour(_with_head(place, names, own), own, origin)
     loaded = {each: tensors[each] for each in own if each in tensors}
     _check_match(loaded, own, model, origin)
@@ -104,6 +101,27 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
     known = {each: value.float() for each, value in classifier.items()} if whole else None
     return Weights(state, head=known, notes=tuple(notes))
+
+
+def head_classes(path: Path, model: str, image_size: int, key: str | None = None) -> int | None:
+    """Return how many classes the head in a file has; None if there is none, or the file is not this model's."""
+    try:
+        found, _ = read(path)
+        own = build.random_state(model, image_size, seed=0)
+        place, _ = _placed(found, own, model, image_size, str(path), key)
+    except UserError:  # it is said where the weights are loaded
+        return None
+    _, head = build.split_state(_with_head(place, build.layout(model, image_size)[0], own), model, image_size)
+    return len(head["weight"]) if "weight" in head else None
+
+
+def _placed(
+    found: Any, own: build.State, model: str, image_size: int, origin: str, key: str | None
+) -> tuple[Place, list[Place]]:
+    names, children = build.layout(model, image_size)
+    roots = {each.split(".")[0] for each in own}
+    namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
+    return choose(places(found, names, namings), own, origin, model, key)
 
 
 def choose(found: list[Place], own: build.State, origin: str, model: str, key: str | None) -> tuple[Place, list[Place]]:

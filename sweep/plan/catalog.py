@@ -49,15 +49,6 @@ def listing() -> str:
     return f"{listed}\n{more}\nOne model's blocks: python -m sweep.models NAME"
 
 
-def timms_names() -> list[str]:
-    """Return the names of timm's models, as tables show them; none where timm is not installed."""
-    try:
-        import timm  # noqa: PLC0415  # optional
-    except ImportError:
-        return []
-    return [f"{TIMM}{name}" for name in timm.list_models()]
-
-
 @functools.lru_cache(maxsize=512)
 def card(name: str, image_size: int | None = None) -> ModelSpec:
     """Return what is known of a model, from disk where it was read off before.
