@@ -212,7 +212,7 @@ class SourceConfig:
     path: str | None = None  # checkpoint only: the file
     key: str | None = None  # which dictionary or prefix in it, where it holds several copies; null = by rule
     task: str = "imagenet"  # checkpoint and module only: what the weights were trained on
-    n_classes: int = 1000  # checkpoint only: of that
+    n_classes: int | None = None  # checkpoint only: of that; null = as many as the head in the file has, or 1000
     image_size: int | None = None  # pixels; null = that of the model's own pretrained weights
     mean: list[float] | None = None  # per channel, of pixels in 0..1; null = as image_size
     std: list[float] | None = None  # as mean

@@ -19,6 +19,7 @@ from sweep.errors import UserError
 from sweep.models import weights
 from sweep.models.build import State
 from sweep.models.checkpoint import read
+from sweep.models.shards import HUB_FILES
 from sweep.plan import sources
 
 
@@ -169,3 +170,63 @@ def test_other_files_are_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path / "a.bin")
     assert "\n" not in str(caught.value)
+
+
+# --- whole models, folders, heads -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_whole_model_is_read_by_its_tensors_and_never_made(tmp_path: Path, zipped: bool, wrapped: bool) -> None:
+    torch.manual_seed(7)
+    model = torchvision.models.resnet18()
+    content = {"model": model, "epoch": 3} if wrapped else model
+    torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
+    same(load(tmp_path / "model.pth"), model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(UserError, match=r"it is TorchScript, which holds code\); save model.state_dict\(\)"):
+        load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_of_the_hub_is_read(state: State, tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "num_classes": 1000}))
+    (save_file if name.endswith("safetensors") else torch.save)(state, tmp_path / name)
+    same(load(tmp_path), state)
+    found = sources.resolve(SourceConfig("checkpoint", path=str(tmp_path)), "resnet18")
+    assert found.key == sources.resolve(SourceConfig("checkpoint", path=str(tmp_path / name)), "resnet18").key
+
+
+def test_folders_that_cannot_be_read_are_one_line(state: State, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a folder without model.safetensors or pytorch_model.bin; give a file"):
+        sources.resolve(SourceConfig("checkpoint", path=str(tmp_path)), "resnet18")
+    config = {"architectures": ["ResNetForImageClassification"], "transformers_version": "4.40.0"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({f"resnet.embedder.{key}.convolution": value for key, value in state.items()}, tmp_path / HUB_FILES[0])
+    with pytest.raises(
+        UserError, match=r"has 0% of .* says ResNetForImageClassification of the transformers"
+    ) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
+def test_classes_are_counted_by_the_head_in_the_file(state: State, tmp_path: Path, prefix: str) -> None:
+    head = {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    path = tmp_path / "ten.pth"
+    torch.save({"state_dict": {f"{prefix}{key}": value for key, value in (state | head).items()}}, path)
+    assert sources.resolve(SourceConfig("checkpoint", path=str(path)), "resnet18").n_classes == 10
+    given = SourceConfig("checkpoint", path=str(path), n_classes=12)
+    assert sources.resolve(given, "resnet18").n_classes == 12
+
+
+def test_without_a_head_the_classes_are_imagenets(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "body.pth"
+    torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
+    assert sources.resolve(SourceConfig("checkpoint", path=str(path)), "resnet18").n_classes == 1000
+    path.write_bytes(b"no weights")  # which is said where they are loaded
+    assert sources.resolve(SourceConfig("checkpoint", path=str(path)), "resnet18").n_classes == 1000

@@ -17,8 +17,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = Command(
         "sweep.models",
         "Print a model's blocks: name, parameters, output shape, what each freeze_depth leaves to train.",
-        {"": "the models that there are", "resnet18": "one of them", "resnet18 --unit block": "freeze=block counts so",
-         "--all 'timm/vit_*'": "which of these can be cut, and for the rest, why"},
+        {
+            "": "the models that there are",
+            "resnet18": "one of them",
+            "resnet18 --unit block": "freeze=block counts so",
+            "--all 'timm/vit_*'": "which of these can be cut, and for the rest, why",
+        },
     )
     parser.add_argument(
         "model", nargs="?", help="a name of torchvision's, timm/NAME, or module/FILE:NAME (none: list them)"
@@ -32,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         nargs="?",
         const="*",
         metavar="PATTERN",
-        help="which models can be cut, one a line as they are tried; PATTERN: of these names alone, such as 'timm/vit_*'",
+        help="which models can be cut, one a line as they are tried; PATTERN: of these alone, such as 'timm/vit_*'",
     )
     with interrupt.command():
         options = parser.parse_args(argv)
@@ -68,7 +72,9 @@ def _print_all(pattern: str) -> None:
             said = str(error).partition(": ")[2] or str(error)
         else:
             count += 1
-            said = f"{len(found.block_names(Unit.stage))} blocks, {len(found.block_names(Unit.block))} with freeze=block"
+            said = (
+                f"{len(found.block_names(Unit.stage))} blocks, {len(found.block_names(Unit.block))} with freeze=block"
+            )
         print(f"{name:{width}}  {said}", flush=True)
     print(f"{count} of {len(names)} can be cut")
 

@@ -5,6 +5,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,13 +64,17 @@ def not_plain(path: Path, reason: str) -> UserError:
 
 def _pickle(path: Path) -> Content:
     """Return what torch.save wrote; classes that torch does not hold for harmless are replaced by inert ones."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise not_plain(path, "it is TorchScript, which holds code")
     inert: dict[str, type] = {}
     for _ in range(_MOST_CLASSES):
         safe: Any = [(kind, name) for name, kind in inert.items()]
         try:
             with torch.serialization.safe_globals(safe), warnings.catch_warnings(), path.open("rb") as file:
                 warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what matters is raised
-                return Content(torch.load(file, map_location="cpu", weights_only=True), tuple(inert))
+                return Content(_unwrapped(torch.load(file, map_location="cpu", weights_only=True)), tuple(inert))
         except pickle.UnpicklingError as error:
             if not _replace_one_more(str(error), inert):
                 refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -98,8 +103,27 @@ def _replace_one_more(error: str, inert: dict[str, type]) -> bool:
     return False
 
 
+def _unwrapped(found: Any) -> Any:
+    """Return what a file holds, with the tensors of a whole model in place of that model, by their usual names."""
+    if isinstance(found, dict):
+        return {key: _unwrapped(value) for key, value in found.items()}
+    return dict(_tensors(found, "")) if isinstance(found, _Inert) and found.layers is not None else found
+
+
+def _tensors(layer: "_Inert", prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    parts = layer.layers or {}
+    for group in ("_parameters", "_buffers", "_modules"):
+        for name, value in dict(parts.get(group) or {}).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, _Inert):
+                yield from _tensors(value, f"{prefix}{name}.")
+
+
 class _Inert(list[Any]):
-    """Stands for an object of any class, and does nothing with what it is given."""
+    """Stands for an object of any class, and does nothing with what it is given; of a model it keeps the tensors."""
+
+    layers: dict[str, Any] | None = None
 
     def __new__(cls, *_: Any, **__: Any) -> "_Inert":
         return super().__new__(cls)
@@ -108,4 +132,5 @@ class _Inert(list[Any]):
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        if isinstance(state, dict) and {"_parameters", "_buffers", "_modules"} <= state.keys():
+            self.layers = state

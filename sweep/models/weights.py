@@ -18,6 +18,7 @@ from sweep.models.checkpoint import not_plain, read
 from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm
 from sweep.models.places import LEAST_MATCH, Place, numbered, places, within
+from sweep.models.shards import file_of, of_transformers
 
 
 class Weights(NamedTuple):
@@ -64,12 +65,25 @@ def of_module(model: str, image_size: int) -> Weights:
 
 
 def checkpoint(path: Path, model: str, image_size: int, key: str | None = None) -> Weights:
-    """Return the weights of a file; raise UserError if they are not this model's. key: see choose()."""
+    """Return the weights of a file, or of a folder of the hub; raise UserError if they are not this model's.
+
+    key: see choose().
+    """
+    path = file_of(path)
     found, ignored = read(path)
     if not isinstance(found, dict):
         reason = f"it would run {ignored[0]} when opened" if ignored else f"it holds a {type(found).__name__}"
         raise not_plain(path, reason)
-    return fit_to_model(found, model, image_size, str(path), key)
+    try:
+        return fit_to_model(found, model, image_size, str(path), key)
+    except UserError as error:
+        kind = of_transformers(path)
+        if kind is None:
+            raise
+        raise UserError(
+            f"{error}; its config.json says {kind} of the transformers library, which has names of its own: use the "
+            "same weights in timm's names (model=timm source=timm, or their file from the hub's timm models)"
+        ) from error
 
 
 def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str, key: str | None = None) -> Weights:

@@ -7,7 +7,9 @@ loads what is resolved here.
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,13 +17,15 @@ from sweep.config import DataConfig, ModelConfig, SourceConfig, as_first_named, 
 from sweep.data import bands, glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
-from sweep.models.shards import shards
+from sweep.models.shards import file_of, shards
 from sweep.models.spec import OWN, TIMM
+from sweep.paths import cache_folder, write_json
 from sweep.plan import catalog
 
 # Settings of the data that do not change what is learnt.
 LOOSE = ("root", "factory", "file", "label", "matched_group", "case", "rotate")
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
+UNKNOWN_CLASSES = 1000  # of a file without a head
 FORMAT = 2  # of the files of weights trained here: with the head
 
 
@@ -181,15 +185,28 @@ def _expected(config: SourceConfig, model: str) -> tuple[int, Sequence[float], S
 def _checkpoint(config: SourceConfig, model: str) -> Source:
     if not config.path:
         raise UserError("source.path is not set: source=checkpoint needs source.path=FILE, a state dict")
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        raise UserError(f"source.path={config.path}: no such file")
+    path = file_of(Path(config.path).expanduser())
     size, mean, std = _expected(config, model)
     content = _content_of(path)
     if path.name.endswith(".index.json"):  # of shards, which change without it
         content = digest([content, *map(_content_of, shards(path))])
     content = content if config.key is None else f"{content}-{digest(config.key)}"
-    return Source(config.task, config.n_classes, size, mean, std, content, config, model)
+    n_classes = config.n_classes or _classes_of(path, content, config, model, size) or UNKNOWN_CLASSES
+    return Source(config.task, n_classes, size, mean, std, content, config, model)
+
+
+def _classes_of(path: Path, content: str, config: SourceConfig, model: str, image_size: int) -> int | None:
+    """Return how many classes the head in a file has, None if it has none; the file is read once, and that is kept."""
+    kept = cache_folder() / "models" / f"{FORMAT}-head-{digest([content, model, image_size])}.json"
+    try:
+        found: int | None = json.loads(kept.read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, TypeError, KeyError):
+        from sweep.models import weights  # noqa: PLC0415  # brings torch, which a plan does without where this is kept
+
+        found = weights.head_classes(path, model, image_size, config.key)
+        with suppress(OSError):
+            write_json(kept, {"classes": found})
+    return found
 
 
 def _content_of(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from sweep.config import Above, CheckpointConfig, DataConfig, Normalization, Which, frozen_blocks
 from sweep.data import bands
@@ -104,6 +105,10 @@ class Session:
         if config.name == "module":
             return weights.of_module(model, size)
         assert config.path is not None, "resolve() checks it"
+        if config.n_classes is None:
+            tqdm.write(
+                f"{config.path}: taken as trained on {source.n_classes} classes; source.n_classes says otherwise"
+            )
         return weights.checkpoint(Path(config.path).expanduser(), model, size, config.key)
 
     def backbone(self, point: Point, seed: int) -> State:
