@@ -12,6 +12,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,7 +147,7 @@ def checkpoints(families: Iterable[str]) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights.pth"
             torch.save(content(dict(state)), path)
-            yield Row(family, example, _said(lambda path=path: weights.checkpoint(path, "resnet18", 32).notes, folder))
+            yield Row(family, example, _said(partial(_load, path), folder))
 
 
 def _said(run: Callable[[], Sequence[str]], folder: str) -> str:
@@ -184,16 +185,18 @@ def folders(names: Iterable[str], formats: Iterable[str] = ()) -> Iterator[Row]:
                 for number in range(6):
                     colour = (40 * place, 40 * number, 90)
                     Image.new("RGB", (8, 8), colour).save(Path(folder) / path / f"{number}.{suffix}")
-            yield Row(
-                name, ", ".join(f"{each}/" for each in layout), _said(lambda folder=folder: [_read(folder)], folder)
-            )
+            yield Row(name, ", ".join(f"{each}/" for each in layout), _said(partial(_read, folder), folder))
 
 
-def _read(folder: str) -> str:
+def _load(path: Path) -> Sequence[str]:
+    return weights.checkpoint(path, "resnet18", 32).notes
+
+
+def _read(folder: str) -> list[str]:
     registry.forget()
     task = data.load(DataConfig("image_folder", root=folder), 8)
     counts = {"train": task.train, "validation": task.val, "test": task.test}
-    return f"{len(task.classes)} classes; " + ", ".join(f"{len(part.labels)} {name}" for name, part in counts.items())
+    return [f"{len(task.classes)} classes", *(f"{len(part.labels)} {name} images" for name, part in counts.items())]
 
 
 def rows() -> dict[str, list[Row]]:

@@ -1,6 +1,7 @@
 """Models of every family of timm's, cut: frozen blocks and the rest are the whole model."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -117,17 +118,17 @@ def test_dropout_that_is_a_function_follows_the_mode() -> None:
 
 def test_packed_tensors_come_out_as_they_went_in() -> None:
     draw = partial(torch.rand, generator=torch.Generator().manual_seed(0))
-    values = [draw(2, 3), [draw(6, 4, 5), draw(2, 7)]]
-    forms = [packing.form(each, 2) for each in values]
+    values: list[Any] = [draw(2, 3), [draw(6, 4, 5), draw(2, 7)]]
+    forms: list[Any] = [packing.form(each, 2) for each in values]
     assert forms == [(1, 3), [(3, 4, 5), (1, 7)]]
-    packed = packing.pack(values, forms)  # type: ignore[arg-type]
+    packed = packing.pack(values, forms)
     assert packed.shape == (2, 3 + 60 + 7)
-    first, (second, third) = packing.unpack(packed, forms)  # type: ignore[arg-type]
+    first, (second, third) = packing.unpack(packed, forms)
     assert torch.equal(first, values[0])
     assert torch.equal(second, values[1][0])
     assert torch.equal(third, values[1][1])
     # a row is an image: what comes of one does not depend on the others
-    assert torch.equal(packing.unpack(packed[1:], forms)[1][0], values[1][0][3:])  # type: ignore[arg-type]
+    assert torch.equal(packing.unpack(packed[1:], forms)[1][0], values[1][0][3:])
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2, 3, dtype=torch.int64), torch.zeros(()), 3, [], torch.zeros(3, 2)])

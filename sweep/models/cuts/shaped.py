@@ -131,7 +131,7 @@ class ShapedProxy(fx.Proxy):
         return len(self.value)
 
     def __iter__(self) -> Iterator[Any]:
-        return (operator.getitem(self, each) for each in range(len(self.value)))  # type: ignore[call-overload]
+        return (operator.getitem(self, each) for each in range(len(self.value)))
 
     def __bool__(self) -> bool:
         return bool(self.value) if isinstance(self.value, bool | int | float) else super().__bool__()

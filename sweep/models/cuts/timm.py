@@ -52,7 +52,7 @@ def construct(name: str, image_size: int) -> nn.Module:
 
     short = name.removeprefix(TIMM)
     settings: Any = timm.get_pretrained_cfg(short)
-    head = {} if settings.num_classes else {"num_classes": HEAD_CLASSES}
+    head: dict[str, Any] = {} if settings.num_classes else {"num_classes": HEAD_CLASSES}
     with warnings.catch_warnings():  # of models that timm has renamed
         warnings.simplefilter("ignore")
         model: nn.Module = timm.create_model(short, pretrained=False, **arguments(name, image_size), **head)
@@ -153,7 +153,11 @@ def _by_modules(model: nn.Module, heads: Sequence[str], image_size: int, packed:
     return Cut(found, head, labels_of(model, found), _unused(model, logits))
 
 
-WAYS = (_by_timms_groups, functools.partial(_by_modules, fine=True), functools.partial(_by_modules, fine=False))
+WAYS: tuple[Callable[[nn.Module, Sequence[str], int, bool], Cut], ...] = (
+    _by_timms_groups,
+    functools.partial(_by_modules, fine=True),
+    functools.partial(_by_modules, fine=False),
+)
 
 
 def _holds(path: str, heads: Sequence[str]) -> bool:
