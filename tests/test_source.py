@@ -115,7 +115,7 @@ def test_damaged_file_is_one_line(saved: tuple[Path, models.State], tmp_path: Pa
         ({"path": None}, r"source.path is not set"),
         ({"path": "nowhere.pth"}, r"source.path=nowhere.pth: no such file"),
         ({"path": "weights.bin"}, r"source.path=weights.bin: no such file"),
-        ({"path": "."}, r"source.path=.: no such file"),
+        ({"path": "."}, r"source.path=.: a folder without model.safetensors"),
     ],
 )
 def test_wrong_paths_are_refused_before_anything_is_read(fields: dict[str, object], message: str) -> None:
