@@ -157,14 +157,14 @@ def _said(run: Callable[[], Sequence[str]], folder: str) -> str:
             said = "; ".join(run())
     except UserError as error:
         said = f"refused: {error}"
-    return said.replace(f"{folder}{os.sep}", "").replace("|", "\\|")
+    return said.replace(f"{folder}{os.sep}", "").replace(folder, "FOLDER").replace("|", "\\|")
 
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "classes": ("a", "b"),
     "splits": ("train/a", "train/b", "test/a", "test/b"),
     "three splits": ("train/a", "train/b", "val/a", "val/b", "test/a", "test/b"),
-    "other spellings": ("Training/a", "Training/b", "x_valid/a", "x_valid/b", "Testing/a", "Testing/b"),
+    "other spellings": ("Training/a", "Training/b", "Valid/a", "Valid/b", "Testing/a", "Testing/b"),
     "one folder further in": ("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b"),
     "hidden folders": ("a", "b", "a/.ipynb_checkpoints", "b/@eaDir"),
     "no validation, no test split": ("train/a", "train/b", "val/a", "val/b"),
