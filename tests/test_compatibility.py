@@ -11,7 +11,7 @@ from benchmarks.compatibility import CHECKPOINTS, DOCS, FORMATS, LAYOUTS, TIMM, 
 
 def committed() -> set[str]:
     """Return the rows of the document, without the spaces that make its columns."""
-    return {squeezed(line) for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("|")}
+    return {squeezed(line) for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")}
 
 
 def squeezed(line: str) -> str:
