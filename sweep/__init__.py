@@ -1,6 +1,7 @@
 """How many pretrained layers should stay frozen for my task? One sweep, one table, one verdict."""
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["UserError", "advise", "inspect", "load", "load_table", "run"]
 __version__ = "0.2.0"
+
+# Threads of OpenMP that wait for others spin for so long that two of them, on two cores with one busy process beside, may
+# be ten times slower than one. This is read once, when torch is loaded; on idle cores it costs nothing.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Modules are imported by name when a function is called: nothing below imports upward, and torch takes seconds.
 
