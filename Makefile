@@ -9,7 +9,7 @@ WORKERS ?= 2
 COVERAGE ?=
 BIN := $(VENV)/bin
 
-.PHONY: sweep test quick lint types tests lowest campaign docs bench clean
+.PHONY: sweep test quick lint types tests lowest campaign marathon docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/python -m sweep -m pretrained=true,false freeze_depth=0,2,4
@@ -28,10 +28,13 @@ tests: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) $(COVERAGE)
 
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not campaign"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not campaign and not marathon"
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m pytest -m campaign
+
+marathon: $(VENV)/.installed
+	$(BIN)/python -m pytest -m marathon
 
 # The pages of docs/, into site/; a link that leads nowhere or a command that fails ends it.
 docs: $(VENV)/.installed

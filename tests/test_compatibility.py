@@ -40,7 +40,7 @@ def test_every_example_has_a_row() -> None:
     assert {*CHECKPOINTS, *LAYOUTS, *(f"{each} files" for each in FORMATS)} <= families
 
 
-@pytest.mark.campaign
+@pytest.mark.marathon
 def test_all_rows_come_out_as_they_are_committed() -> None:
     assert lines_of([*itertools.chain(*compatibility.rows().values())]) <= committed()
 

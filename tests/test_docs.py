@@ -87,7 +87,7 @@ def test_settings_that_are_shown_can_be_composed(command: str, folder: Path) -> 
         assert compose.points(plain, multirun=several)
 
 
-@pytest.mark.campaign
+@pytest.mark.marathon
 def test_every_command_that_is_shown_runs(
     folder: Path, sweep: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,7 +134,7 @@ def begun(folder: Path, name: str, count: int) -> bool:
     return len([*folder.glob(f"outputs/{name}/jobs/*/config.yaml")]) >= count
 
 
-@pytest.mark.campaign
+@pytest.mark.marathon
 def test_a_real_cluster(standin_source: None, cluster: Cluster, tmp_path: Path) -> None:
     space = cluster.space
     digits = ["-m", "data=digits", "data.per_class=5", "seeds=1"]
@@ -199,7 +199,7 @@ def test_a_real_cluster(standin_source: None, cluster: Cluster, tmp_path: Path) 
     assert table(tmp_path, "head") == table(tmp_path, "retries3")
 
 
-@pytest.mark.campaign
+@pytest.mark.marathon
 def test_two_hundred_jobs(cluster: Cluster, tmp_path: Path) -> None:
     rates = ",".join(f"{1 + number / 200:.3f}e-3" for number in range(200))
     there = [f"hydra.launcher.address=127.0.0.1:{PORT}", "freeze_depth=5", f"optimizer.lr={rates}"]

@@ -78,7 +78,7 @@ def test_blocks_one_after_the_other_are_the_model(name: str) -> None:
     assert check_every_block(f"timm/{name}", least_size(f"timm/{name}")) == COUNTS[name]
 
 
-@pytest.mark.campaign
+@pytest.mark.marathon
 @pytest.mark.parametrize("name", TIMM)
 def test_every_family_is_its_blocks(name: str) -> None:
     _, parts = check_every_block(f"timm/{name}", least_size(f"timm/{name}"))
