@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["UserError", "advise", "inspect", "load", "load_table", "run"]
 __version__ = "0.2.0"
 
-# Threads of OpenMP that wait for others spin for so long that two of them, on two cores with one busy process beside, may
-# be ten times slower than one. This is read once, when torch is loaded; on idle cores it costs nothing.
+# Threads of OpenMP that wait for others spin for so long that two of them, on two cores with one busy process beside,
+# may be ten times slower than one. This is read once, when torch is loaded; on idle cores it costs nothing.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
