@@ -27,8 +27,8 @@ from benchmarks.cases import BATCH, LR, RESULTS
 from sweep.cli import compose
 from sweep.models import build
 from sweep.plan.point import Point
-from sweep.run import machine
-from sweep.run.session import Session
+from sweep.runs import machine
+from sweep.runs.session import Session
 
 CLASSES = 10
 

@@ -20,8 +20,8 @@ from benchmarks import ours
 from benchmarks.cases import RESULTS
 from sweep.cli import compose
 from sweep.paths import cache_folder
-from sweep.run.job import fetch
-from sweep.run.session import Session
+from sweep.runs.job import fetch
+from sweep.runs.session import Session
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

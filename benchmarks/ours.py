@@ -15,8 +15,8 @@ from sweep.plan import sources
 from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.run.job import fetch, run_point
-from sweep.run.session import Session
+from sweep.runs.job import fetch, run_point
+from sweep.runs.session import Session
 
 
 def run(overrides: Sequence[str], *, multirun: bool = False, fetched: bool = True, warm: bool = False) -> Result:

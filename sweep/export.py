@@ -38,8 +38,8 @@ from sweep.models.spec import OWN
 from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.run.job import retrain
-from sweep.run.session import Session
+from sweep.runs.job import retrain
+from sweep.runs.session import Session
 
 FORMAT = 1  # of model.json
 

@@ -23,8 +23,8 @@ from sweep.cli.main import main
 from sweep.config import Config, SourceConfig
 from sweep.models import build as models
 from sweep.plan import sources
-from sweep.run import pretrain
-from sweep.run.session import Session
+from sweep.runs import pretrain
+from sweep.runs.session import Session
 
 atexit.register(shutil.rmtree, os.environ["SWEEP_CACHE"], ignore_errors=True)
 

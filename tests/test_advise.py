@@ -13,8 +13,8 @@ from sweep.config import Config
 from sweep.errors import UserError
 from sweep.plan.point import plan
 from sweep.report import record
-from sweep.run.job import run_point
-from sweep.run.session import Session
+from sweep.runs.job import run_point
+from sweep.runs.session import Session
 from sweep.stats.belief import LUCK, Cell, Run, believe, next_run, prices
 from sweep.stats.types import Floats
 

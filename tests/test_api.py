@@ -157,7 +157,7 @@ def test_an_interrupt_is_one_and_what_is_finished_is_kept(here: Path, monkeypatc
             signal.raise_signal(signal.SIGINT)
         return real(*arguments, **options)
 
-    monkeypatch.setattr("sweep.run.members.fit", interrupted)
+    monkeypatch.setattr("sweep.runs.members.fit", interrupted)
     settings = [*SMALL[:-1], "freeze_depth=5,4"]  # the head alone first, which needs no fit()
     with pytest.raises(KeyboardInterrupt):
         sweep.run(settings, multirun=True)

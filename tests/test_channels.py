@@ -22,7 +22,7 @@ from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models import stem
 from sweep.plan.point import plan
-from sweep.run.session import Session
+from sweep.runs.session import Session
 
 Sweep = Callable[..., Done]
 

@@ -19,7 +19,7 @@ from sweep.errors import UserError
 from sweep.models import __main__ as models
 from sweep.paths import CONF
 from sweep.report import __main__ as report
-from sweep.run import machine
+from sweep.runs import machine
 
 Sweep = Callable[..., Done]
 COMMANDS = {

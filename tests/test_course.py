@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sweep.config import Config, Schedule
-from sweep.run import members
+from sweep.runs import members
 from sweep.train.course import Course
 from sweep.train.loop import Curves
 

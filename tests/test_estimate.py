@@ -11,12 +11,12 @@ from sweep.config import Augment, Config, Unit, Which
 from sweep.models import build
 from sweep.plan.point import plan
 from sweep.report import record
-from sweep.run import estimate, work
-from sweep.run.estimate import FARTHEST, Outlook, Pace
-from sweep.run.job import run_point
-from sweep.run.session import Counts, Session
-from sweep.run.tick import Tick
-from sweep.run.work import Work
+from sweep.runs import estimate, work
+from sweep.runs.estimate import FARTHEST, Outlook, Pace
+from sweep.runs.job import run_point
+from sweep.runs.session import Counts, Session
+from sweep.runs.tick import Tick
+from sweep.runs.work import Work
 
 Tiny = Callable[..., Config]
 Sweep = Callable[..., Done]

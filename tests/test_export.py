@@ -19,8 +19,8 @@ from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.plan.point import plan
 from sweep.report import record
-from sweep.run.job import run_point
-from sweep.run.session import Session
+from sweep.runs.job import run_point
+from sweep.runs.session import Session
 from sweep.train.examples import place
 from sweep.train.loop import evaluate
 

@@ -12,7 +12,7 @@ from sweep.config import BatchNorm, Precision
 from sweep.data import store
 from sweep.data.types import Split
 from sweep.models.frozen import Network, Normalize
-from sweep.run import feature_cache as features
+from sweep.runs import feature_cache as features
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from sweep import interrupt
 from sweep.models.frozen import Network
 from sweep.paths import locked
 from sweep.report import record
-from sweep.run import feature_cache
+from sweep.runs import feature_cache
 from sweep.train.examples import Examples
 
 pytestmark = pytest.mark.slow
@@ -48,9 +48,9 @@ def send_before(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
 PLACES = [
     "sweep.cli.compose.plan",
     "sweep.data.task.load",
-    "sweep.run.members.fit",
+    "sweep.runs.members.fit",
     "sweep.train.loop.evaluate",
-    "sweep.run.measure.encode",
+    "sweep.runs.measure.encode",
     "sweep.report.record.write_members",
     "sweep.report.render.build",
 ]
@@ -136,7 +136,7 @@ def test_a_library_that_swallows_it_cannot_keep_it(
             raise AttributeError("of a broken finally") from None
 
     for fault in (swallowing, turning):
-        monkeypatch.setattr("sweep.run.job.fetch", fault)
+        monkeypatch.setattr("sweep.runs.job.fetch", fault)
         done = sweep("-m", *SMALL, f"name={fault.__name__}")
         assert done.returncode == 130, done.stderr
         assert "Error" not in done.stderr

@@ -13,8 +13,8 @@ from sweep.cli import log, progress
 from sweep.cli.progress import Progress, watched
 from sweep.config import Config, LogLevel
 from sweep.plan.point import Point, plan
-from sweep.run.job import Outcome
-from sweep.run.tick import LEAST, Tick, telling
+from sweep.runs.job import Outcome
+from sweep.runs.tick import LEAST, Tick, telling
 from sweep.train.loop import Curves
 
 Tiny = Callable[..., Config]

@@ -11,9 +11,9 @@ from sweep.config import Config, DataConfig, Transform
 from sweep.data import task as data
 from sweep.plan.point import plan
 from sweep.report import record, table
-from sweep.run import measure
-from sweep.run.job import run_point
-from sweep.run.session import Session
+from sweep.runs import measure
+from sweep.runs.job import run_point
+from sweep.runs.session import Session
 from sweep.stats import transfer
 from sweep.train.examples import Examples
 

@@ -15,8 +15,8 @@ from sweep.models import build as models
 from sweep.plan.point import plan
 from sweep.report import record, table
 from sweep.report import render as report
-from sweep.run.job import retrain, run_point
-from sweep.run.session import Session
+from sweep.runs.job import retrain, run_point
+from sweep.runs.session import Session
 from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits
 from sweep.train.loop import Recipe, fit

@@ -16,8 +16,8 @@ from sweep.models import build as models
 from sweep.plan import catalog, sources
 from sweep.plan.point import plan
 from sweep.report import record
-from sweep.run.job import run_point
-from sweep.run.session import Session
+from sweep.runs.job import run_point
+from sweep.runs.session import Session
 
 NET = """
 import torch

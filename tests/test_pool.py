@@ -18,9 +18,9 @@ from sweep.cli.pool import Pool
 from sweep.config import Config
 from sweep.plan.point import Point, plan
 from sweep.report import record
-from sweep.run.job import Outcome, run_point
-from sweep.run.session import Session
-from sweep.run.tick import Tick
+from sweep.runs.job import Outcome, run_point
+from sweep.runs.session import Session
+from sweep.runs.tick import Tick
 
 pytestmark = pytest.mark.slow  # a worker imports torch
 

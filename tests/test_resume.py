@@ -22,9 +22,9 @@ from sweep import paths
 from sweep.config import Augment, BatchNorm, Config, OptimizerConfig, Schedule
 from sweep.plan.point import Point, plan
 from sweep.report import record
-from sweep.run import pretrain
-from sweep.run.job import run_point
-from sweep.run.session import Session
+from sweep.runs import pretrain
+from sweep.runs.job import run_point
+from sweep.runs.session import Session
 from sweep.train import resume
 from sweep.train.course import Course
 from sweep.train.examples import Examples, Splits

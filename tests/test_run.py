@@ -19,10 +19,10 @@ from sweep.models.frozen import Network, fingerprint
 from sweep.plan.point import Point, plan
 from sweep.report import mistakes, record
 from sweep.report.record import Record
-from sweep.run import members as members_of_a_job
-from sweep.run.feed import Feeder
-from sweep.run.job import run_point
-from sweep.run.session import Session
+from sweep.runs import members as members_of_a_job
+from sweep.runs.feed import Feeder
+from sweep.runs.job import run_point
+from sweep.runs.session import Session
 from sweep.seeds import torch_seed
 from sweep.train.examples import Examples, Splits, batches
 from sweep.train.loop import Curves, Recipe, evaluate, fit

@@ -14,7 +14,7 @@ from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.models import frozen as freeze
 from sweep.plan import sources as source
-from sweep.run.session import Session
+from sweep.runs.session import Session
 from sweep.stats import distances as distance
 from sweep.stats import transfer
 from sweep.stats.distances import DISTANCES, Estimate, Placement, distances, overall, place

@@ -15,8 +15,8 @@ from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.plan import catalog
 from sweep.plan import sources as source
-from sweep.run import pretrain
-from sweep.run.session import Session
+from sweep.runs import pretrain
+from sweep.runs.session import Session
 
 SHARED = Path(os.environ.get("SWEEP_SHARED", "")) / "data"
 

@@ -18,7 +18,7 @@ from sweep.models.cuts import timm as timm_models
 from sweep.models.frozen import Network, Normalize, channels_last
 from sweep.plan import catalog
 from sweep.plan import sources as source
-from sweep.run.session import Session
+from sweep.runs.session import Session
 
 timm = pytest.importorskip("timm")
 pytestmark = pytest.mark.slow

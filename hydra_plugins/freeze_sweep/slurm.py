@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import submitit
 
     from sweep.cli.job import Job
-    from sweep.run.job import Outcome
+    from sweep.runs.job import Outcome
 
 
 @dataclass

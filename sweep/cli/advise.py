@@ -32,10 +32,10 @@ from sweep.plan.point import Point, plan
 from sweep.report import notebook
 from sweep.report.outline import Block
 from sweep.report.record import Record
-from sweep.run import measure
-from sweep.run.job import fetch
-from sweep.run.session import Session
-from sweep.run.tick import unheard
+from sweep.runs import measure
+from sweep.runs.job import fetch
+from sweep.runs.session import Session
+from sweep.runs.tick import unheard
 from sweep.stats import rule as verdict
 from sweep.stats.types import MARGIN
 

@@ -11,8 +11,8 @@ from sweep.plan.point import Point
 from sweep.report import record
 
 if TYPE_CHECKING:  # torch reads the environment when it is imported, so not before there is one
-    from sweep.run.job import Outcome
-    from sweep.run.session import Session
+    from sweep.runs.job import Outcome
+    from sweep.runs.session import Session
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def train(task: Task, session: "Session | None" = None) -> "Outcome | None":
     """Train the task's point; return None where it may not start."""
     if stopped(task.point, task.root, task.jobs):
         return None
-    from sweep.run.job import run_point  # noqa: PLC0415
-    from sweep.run.session import Session  # noqa: PLC0415
+    from sweep.runs.job import run_point  # noqa: PLC0415
+    from sweep.runs.session import Session  # noqa: PLC0415
 
     return run_point(task.point, task.root, session or Session(), task.depths)
 

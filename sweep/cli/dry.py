@@ -13,9 +13,9 @@ from sweep.errors import UserError
 from sweep.plan.facts import Facts
 from sweep.plan.point import Point
 from sweep.report.costs import duration
-from sweep.run import estimate, machine, pretrain, work
-from sweep.run.session import Session
-from sweep.run.work import Work
+from sweep.runs import estimate, machine, pretrain, work
+from sweep.runs.session import Session
+from sweep.runs.work import Work
 
 RECORD = 20e3  # bytes that a training leaves, about: records, curves, what a model mistakes
 

@@ -24,8 +24,8 @@ from sweep.models.table import block_table
 from sweep.paths import results_folder
 from sweep.plan import catalog
 from sweep.plan.point import Point
-from sweep.run import machine, pretrain
-from sweep.run.session import Session
+from sweep.runs import machine, pretrain
+from sweep.runs.session import Session
 
 WHAT = """\
 Print, without training, what a sweep with these settings would start from: splits and where they come from, classes,

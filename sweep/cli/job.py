@@ -15,9 +15,9 @@ from sweep.config import OnError
 from sweep.plan.point import Point, plan
 from sweep.report import record
 from sweep.report.live import Growing
-from sweep.run.job import Outcome
-from sweep.run.session import Session
-from sweep.run.tick import Tick
+from sweep.runs.job import Outcome
+from sweep.runs.session import Session
+from sweep.runs.tick import Tick
 
 
 class Job:

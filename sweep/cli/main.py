@@ -78,8 +78,8 @@ def _train(point: Point, root: Path, stay: Callable[[], None]) -> None:
     with Progress(1, {point.job: label(point, {})}) as progress:
         session = multirun.prepare([point], root, progress)
         stay()
-        from sweep.run.estimate import outlook  # noqa: PLC0415
-        from sweep.run.job import run_point  # noqa: PLC0415
+        from sweep.runs.estimate import outlook  # noqa: PLC0415
+        from sweep.runs.job import run_point  # noqa: PLC0415
 
         progress.outlook = outlook([point], [point], root, session)
         progress.begin(point)

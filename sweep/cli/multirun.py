@@ -32,7 +32,7 @@ from sweep.report.live import Growing
 
 if TYPE_CHECKING:
     from sweep.report.render import Result
-    from sweep.run.session import Session
+    from sweep.runs.session import Session
 
 Overrides = tuple[str, ...]
 WARNING = "warning: "  # begins, after the task, what is doubtful and not only worth knowing
@@ -199,8 +199,8 @@ def owes(point: Point, root: Path) -> bool:
 def prepare(points: Sequence[Point], root: Path, progress: Progress, elsewhere: bool = False) -> "Session":
     """Return a session for these points, their data and weights fetched; else remove the folder if it is empty."""
     from sweep.cli import dry  # noqa: PLC0415
-    from sweep.run.job import fetch_weights  # noqa: PLC0415
-    from sweep.run.session import Session  # noqa: PLC0415
+    from sweep.runs.job import fetch_weights  # noqa: PLC0415
+    from sweep.runs.session import Session  # noqa: PLC0415
 
     session = Session(progress.hear)
     try:
@@ -217,7 +217,7 @@ def prepare(points: Sequence[Point], root: Path, progress: Progress, elsewhere: 
 
 def see(points: Sequence[Point], session: "Session", elsewhere: bool = False) -> None:
     """Have the images of these points here, and say what there is to say of them."""
-    from sweep.run.job import fetch_images  # noqa: PLC0415
+    from sweep.runs.job import fetch_images  # noqa: PLC0415
 
     told = Told(points[0].config.strict)
     for point in points:
@@ -229,7 +229,7 @@ def see(points: Sequence[Point], session: "Session", elsewhere: bool = False) ->
 def foretold(points: Sequence[Point], labels: Mapping[str, str], root: Path) -> str:
     """Return what a sweep of these points would do and take; see dry.report()."""
     from sweep.cli import dry  # noqa: PLC0415
-    from sweep.run.session import Session  # noqa: PLC0415
+    from sweep.runs.session import Session  # noqa: PLC0415
 
     session, owed = Session(), [point for point in points if owes(point, root)]
     if owed:
@@ -274,7 +274,7 @@ def writing(name: str) -> Iterator[None]:
 def export(points: Sequence[Point], root: Path) -> None:
     """Write each task's best model and say what it is."""
     from sweep import export as exporting  # noqa: PLC0415  torch takes seconds
-    from sweep.run.session import Session  # noqa: PLC0415
+    from sweep.runs.session import Session  # noqa: PLC0415
 
     session = Session()
     for point, member in exporting.best(points, root):
@@ -299,7 +299,7 @@ def _train(
 ) -> None:
     """Launch what is owed, and come back also after an interrupt: what there is will be reported."""
     from sweep.cli.job import Job  # noqa: PLC0415
-    from sweep.run.estimate import outlook  # noqa: PLC0415
+    from sweep.runs.estimate import outlook  # noqa: PLC0415
 
     for point in owed.values():
         record.clear_failure(record.job_folder(sweep.root, point.job))  # on_error=stop heeds those of this run

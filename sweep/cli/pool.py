@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweep import interrupt
 from sweep.cli.collect import Task, train
 from sweep.plan.point import Point
-from sweep.run.tick import Tick
+from sweep.runs.tick import Tick
 
 if TYPE_CHECKING:
     from sweep.cli.job import Job
@@ -161,7 +161,7 @@ def _serve(connection: Connection) -> None:
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)  # they reach the parent, too, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from sweep.run.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
+    from sweep.runs.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
 
     session = Session(connection.send)
     while (task := connection.recv()) is not None:

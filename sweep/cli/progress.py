@@ -17,11 +17,11 @@ from sweep.cli import log
 from sweep.plan.point import Point
 from sweep.report.costs import duration
 from sweep.report.record import Record
-from sweep.run.tick import Tick
+from sweep.runs.tick import Tick
 
 if TYPE_CHECKING:
-    from sweep.run.estimate import Outlook
-    from sweep.run.job import Outcome
+    from sweep.runs.estimate import Outlook
+    from sweep.runs.job import Outcome
 
 MOST = 12  # bars of points: a cluster's queue is longer than a terminal is high
 PAUSE = 60.0  # seconds without a word, where there are no bars

@@ -13,9 +13,9 @@ from sweep.errors import UserError
 from sweep.plan.point import Point, plan
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.run.job import run_point
-from sweep.run.members import half_decade
-from sweep.run.session import Session
+from sweep.runs.job import run_point
+from sweep.runs.members import half_decade
+from sweep.runs.session import Session
 from sweep.stats.belief import Belief, Cell, Run, believe, next_run, prices
 
 BEYOND = 3  # half-decades below and above the usual learning rates that may be tried

@@ -15,11 +15,11 @@ from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.run import machine
-from sweep.run.members import recipe_of
-from sweep.run.session import Counts, Session
-from sweep.run.tick import Tick
-from sweep.run.work import Work, of, of_all
+from sweep.runs import machine
+from sweep.runs.members import recipe_of
+from sweep.runs.session import Counts, Session
+from sweep.runs.tick import Tick
+from sweep.runs.work import Work, of, of_all
 from sweep.train.examples import Examples, Splits, place
 from sweep.train.heads import fit_heads, is_head
 from sweep.train.loop import fit

@@ -19,8 +19,8 @@ from sweep.models.frozen import Network, Normalize, fingerprint
 from sweep.models.weights import Weights
 from sweep.paths import cache_folder
 from sweep.plan.sources import Source
-from sweep.run import machine
-from sweep.run.tick import Hear, Tick, telling, unheard
+from sweep.runs import machine
+from sweep.runs.tick import Hear, Tick, telling, unheard
 from sweep.train.examples import Examples, Splits, place
 from sweep.train.loop import Recipe, fit
 from sweep.train.resume import Checkpoint, Slot

@@ -13,8 +13,8 @@ import numpy as np
 from sweep.config import Precision, Unit, Which, frozen_blocks
 from sweep.models import build
 from sweep.plan.point import Point
-from sweep.run import feed
-from sweep.run.session import Counts, Session
+from sweep.runs import feed
+from sweep.runs.session import Counts, Session
 
 BYTES = {Precision.fp32: 4, Precision.fp16: 2, Precision.bf16: 2}  # of a number that is kept
 

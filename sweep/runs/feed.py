@@ -14,8 +14,8 @@ from sweep.config import Augment, BatchNorm, Precision, digest
 from sweep.data.decoded import DECODING
 from sweep.data.types import Fold, Labels, Split, Task
 from sweep.plan.point import Point
-from sweep.run import feature_cache, measure
-from sweep.run.session import Session
+from sweep.runs import feature_cache, measure
+from sweep.runs.session import Session
 from sweep.train.examples import Examples, Splits, place
 
 

@@ -25,9 +25,9 @@ from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
-from sweep.run import machine, members, tested
-from sweep.run.feed import Feed, Feeder
-from sweep.run.session import Session
+from sweep.runs import machine, members, tested
+from sweep.runs.feed import Feed, Feeder
+from sweep.runs.session import Session
 from sweep.train.loop import Curves
 from sweep.train.resume import Checkpoint
 

@@ -17,10 +17,10 @@ from sweep.models.frozen import Network, fingerprint
 from sweep.plan.point import Point
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.run import machine
-from sweep.run.feed import Feed
-from sweep.run.session import Session
-from sweep.run.tick import Tick, telling
+from sweep.runs import machine
+from sweep.runs.feed import Feed
+from sweep.runs.session import Session
+from sweep.runs.tick import Tick, telling
 from sweep.seeds import torch_seed
 from sweep.train.heads import fit_heads, is_head
 from sweep.train.loop import Curves, Recipe, Scores, evaluate, fit

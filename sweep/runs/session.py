@@ -21,9 +21,9 @@ from sweep.models.frozen import Network, Normalize, fingerprint
 from sweep.models.weights import Weights
 from sweep.plan.point import Point
 from sweep.plan.sources import Source
-from sweep.run import machine, pretrain
-from sweep.run.measure import Reference, Similarity
-from sweep.run.tick import Hear, unheard
+from sweep.runs import machine, pretrain
+from sweep.runs.measure import Reference, Similarity
+from sweep.runs.tick import Hear, unheard
 from sweep.seeds import torch_seed
 
 Key = TypeVar("Key", bound=Hashable)
