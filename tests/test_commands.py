@@ -102,7 +102,7 @@ def test_settings_are_explained(sweep: Sweep) -> None:
     done = sweep("data=digits", "--help", "freeze_depth", "freeze.which")
     assert (done.returncode, done.stderr) == (0, "")
     depth, which = done.stdout.split("\n\n")
-    assert depth.startswith("freeze_depth\n  blocks, counted from the image")
+    assert depth.startswith("freeze_depth\n  blocks from the image on")
     assert "  values: 0 or more, to the model's number of blocks\n  default: 0" in depth
     assert "  values: prefix, suffix, only, all_but\n  default: prefix\n" in which
     assert "resnet101" in explain.setting("model"), "which has no YAML"
