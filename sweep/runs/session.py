@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
-from tqdm import tqdm
 
 from sweep.config import Above, CheckpointConfig, DataConfig, Normalization, Which, frozen_blocks
 from sweep.data import bands
@@ -106,9 +105,8 @@ class Session:
             return weights.of_module(model, size)
         assert config.path is not None, "resolve() checks it"
         if config.n_classes is None:
-            tqdm.write(
-                f"{config.path}: taken as trained on {source.n_classes} classes; source.n_classes says otherwise"
-            )
+            taken = f"taken as trained on {source.n_classes} classes; source.n_classes says otherwise"
+            print(f"{config.path}: {taken}", flush=True)
         return weights.checkpoint(Path(config.path).expanduser(), model, size, config.key)
 
     def backbone(self, point: Point, seed: int) -> State:
