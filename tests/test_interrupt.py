@@ -136,7 +136,7 @@ def test_a_library_that_swallows_it_cannot_keep_it(
             raise AttributeError("of a broken finally") from None
 
     for fault in (swallowing, turning):
-        monkeypatch.setattr("sweep.runs.job.fetch", fault)
+        monkeypatch.setattr("sweep.runs.job.fetch_images", fault)
         done = sweep("-m", *SMALL, f"name={fault.__name__}")
         assert done.returncode == 130, done.stderr
         assert "Error" not in done.stderr
