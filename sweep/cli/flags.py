@@ -37,7 +37,6 @@ ALSO = """\
 also:
   python -m sweep.advise [settings]       which depth to keep, in limited time
   python -m sweep.inspect [settings]      images, weights and blocks before anything is trained
-  python -m sweep.doctor                  this machine: devices, memory, cache, what would be downloaded
   python -m sweep.cache                   what is kept between sweeps; --clear removes it
   python -m sweep.models resnet18         a model's blocks: what freeze_depth=k freezes
   python -m sweep.report outputs/sweep    table, figures and verdict again, from the records
