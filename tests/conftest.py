@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+# Before anything looks it up: tests neither read nor fill the user's cache.
+os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
+# Of several test processes each has one thread, and so have the commands that it starts: two wait for each other. Torch
+# looks when it is loaded.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-
-# Before anything looks it up: tests neither read nor fill the user's cache.
-os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
-# Of several test processes each has one thread, and so have the commands that it starts: two wait for each other.
-os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
 from sweep.cli.main import main
 from sweep.config import Config, SourceConfig

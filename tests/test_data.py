@@ -393,9 +393,9 @@ def test_reading_a_folder_stops_within_an_image_per_thread(
     decoded: list[object] = []
     really = decode.decode
 
-    def counted(content: Path | bytes | None, size: int) -> Any:
+    def counted(content: Path | bytes | None, *how: Any) -> Any:
         decoded.append(content)
-        return really(content, size)
+        return really(content, *how)
 
     monkeypatch.setattr(decode, "decode", counted)
     monkeypatch.setattr(interrupt, "check", Stop(after=3))

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
 
 from hydra_plugins.freeze_sweep import local
 from hydra_plugins.freeze_sweep.local import LocalLauncher
@@ -64,12 +63,12 @@ class Watched(Job):
         return [outcome.error if outcome else "not started" for outcome in found]
 
 
-def test_records_are_those_of_one_process(points: list[Point], tmp_path: Path) -> None:
+def test_records_are_those_of_one_process(points: list[Point], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Watched(tmp_path / "pool", points)
     Pool([ONE_THREAD] * 2).run(points, job)
     assert job.errors() == [None] * 3
     assert {tick.job for tick in job.heard} == {point.job for point in points}, "each tells of its epochs"
-    torch.set_num_threads(1)  # as the workers
+    monkeypatch.setattr("sweep.runs.machine.FROM_START", 1)  # threads, as the workers have
     session = Session()
     for point in points:
         run_point(point, tmp_path / "alone", session)
