@@ -1,4 +1,4 @@
-"""How many cores there are for this process."""
+"""How many cores there are for this process, and how another one is told how many are its own."""
 
 
 def usable() -> int:
@@ -6,3 +6,8 @@ def usable() -> int:
     from joblib import cpu_count  # noqa: PLC0415  a fifth of a second, for commands that compute
 
     return int(cpu_count())
+
+
+def bound(threads: int) -> dict[str, str]:
+    """Return the variables under which a process computes with so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))

@@ -4,9 +4,10 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Before anything looks it up: tests neither read nor fill the user's cache.
 os.environ["SWEEP_CACHE"] = tempfile.mkdtemp(prefix="sweep-tests-")
@@ -26,6 +27,13 @@ from sweep.models import build as models
 from sweep.plan import sources
 from sweep.runs import pretrain
 from sweep.runs.session import Session
+
+TIMES = [
+    "prefix_seconds",
+    "train_seconds",
+    "seconds_per_epoch",
+    "peak_memory_bytes",
+]  # columns that differ between equal runs
 
 atexit.register(shutil.rmtree, os.environ["SWEEP_CACHE"], ignore_errors=True)
 
@@ -115,3 +123,12 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 @pytest.fixture(autouse=True)
 def few_threads() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Return what the condition gives, as soon as that is something."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.3)
+    return found

@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import TIMES
 from safetensors import safe_open
 
 pytestmark = pytest.mark.campaign
 
 SWEEP = [sys.executable, "-m", "sweep", "-m"]
 GRID = ["data=textures,digits", "data.per_class=4", "epochs=1", "seeds=2", "optimizer.lr=0.001", "freeze_depth=2,5"]
-TIMES = ["prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes"]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

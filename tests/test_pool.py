@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from conftest import TIMES
 
 from hydra_plugins.freeze_sweep import local
 from hydra_plugins.freeze_sweep.local import LocalLauncher
@@ -24,7 +25,6 @@ from sweep.runs.tick import Tick
 pytestmark = pytest.mark.slow  # a worker imports torch
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-TIMES = {"train_seconds", "prefix_seconds", "seconds_per_epoch", "peak_memory_bytes", "curves"}
 GRID = ["-m", "data=textures", "data.per_class=3", "epochs=1", "pretrained=false", "seeds=2", "hydra/launcher=local"]
 
 
@@ -35,7 +35,7 @@ def points(tiny: Callable[..., Config]) -> list[Point]:
 
 def members(root: Path, point: Point) -> list[dict[str, object]]:
     found = record.read_members(record.job_folder(root, point.job), 0) or []
-    return [{key: value for key, value in asdict(each).items() if key not in TIMES} for each in found]
+    return [{key: value for key, value in asdict(each).items() if key not in (*TIMES, "curves")} for each in found]
 
 
 class Watched(Job):

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Done
+from conftest import TIMES, Done, wait_for
 
 pytest.importorskip("ray")
 
 GRID = ["-m", "hydra/launcher=ray", "data=textures", "data.per_class=3", "epochs=1", "pretrained=false", "seeds=1"]
-TIMES = ["prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes"]
 PORT = 6399
 OTHER = """
 import ray, time
@@ -77,14 +75,6 @@ def space(tmp_path: Path) -> Iterator[Space]:
         yield made
     finally:
         made.close()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.3)
-    return found
 
 
 def table(folder: Path, name: str = "sweep") -> str:

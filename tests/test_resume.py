@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Done
+from conftest import TIMES, Done
 from test_train import RATES, SEEDS, examples, head
 from torch import nn
 
@@ -32,7 +32,6 @@ from sweep.train.heads import fit_heads
 from sweep.train.loop import Curves, Recipe, fit
 from sweep.train.resume import Checkpoint, Slot
 
-TIMES = ("prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes")
 OF = {"job": "one"}
 
 

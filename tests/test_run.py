@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import TIMES
 
 from sweep.config import Above, Augment, BatchNorm, Config, OptimizerConfig, Precision, Schedule, Which, identity
 from sweep.data import task as data
@@ -31,7 +32,6 @@ pytestmark = pytest.mark.slow
 
 Tiny = Callable[..., Config]
 Members = Callable[[Config, Path], list[Record]]
-TIMES = ("prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes", "certificate")
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def trained(session: Session, config: Config, root: Path) -> list[Record]:
 def numbers(member: Record) -> dict[str, object]:
     """Return what training found, without times."""
     curves = {key: values for key, values in member.curves.items() if key != "epoch_seconds"}
-    return {key: value for key, value in vars(member).items() if key not in TIMES} | {"curves": curves}
+    return {key: value for key, value in vars(member).items() if key not in (*TIMES, "certificate")} | {
+        "curves": curves
+    }
 
 
 def close(first: Record, second: Record) -> None:

@@ -5,7 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Done
+from conftest import TIMES, Done, wait_for
 
 from hydra_plugins.freeze_sweep import slurm
 from sweep import interrupt
@@ -230,24 +229,15 @@ def queue(state: str = "all") -> list[str]:
     return [line.split()[0] for line in lines if " sweep-" in line]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.3)
-    return found
-
-
 @pytest.mark.campaign
 def test_a_real_cluster(standin_source: None, real: None, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sweep", "-m", "data=digits", "data.per_class=5", "seeds=1"]
     grid = [*command, "epochs=1", "pretrained=true", "freeze_depth=0,4"]
-    times = ["prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes"]
     tables = []
     for launcher in ("slurm", "basic"):
         (tmp_path / launcher).mkdir()
         subprocess.run([*grid, f"hydra/launcher={launcher}"], cwd=tmp_path / launcher, check=True)
-        tables.append(pd.read_csv(tmp_path / launcher / "outputs/sweep/table.csv").drop(columns=times).to_csv())
+        tables.append(pd.read_csv(tmp_path / launcher / "outputs/sweep/table.csv").drop(columns=TIMES).to_csv())
     assert tables[0] == tables[1]
 
     long = [*command, "name=long", "hydra/launcher=slurm", "pretrained=false", "freeze_depth=3,2", "epochs=150"]

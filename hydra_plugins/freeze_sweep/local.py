@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from sweep.cli.pool import Pool
-from sweep.cores import usable
+from sweep.cores import bound, usable
 from sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class LocalLauncher(Launcher):
         cores = usable()
         n_jobs = min(n_points, self.n_jobs or (len(gpus) * self.jobs_per_gpu if gpus else min(cores, MOST)))
         share = max(1, cores // n_jobs)
-        threads = str(self.threads or min(share, most or share))
-        own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        own = bound(self.threads or min(share, most or share))
         return [own | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(n_jobs)]
 
 

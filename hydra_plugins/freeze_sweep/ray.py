@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from sweep import interrupt
 from sweep.cli.collect import train_elsewhere, warm_first
+from sweep.cores import bound
 from sweep.errors import UserError
 from sweep.plan.point import Point
 
@@ -130,8 +131,7 @@ class RayLauncher(Launcher):
         """Give Ray as many points at once as asked for, and collect each on its own, until none is left."""
         import ray  # noqa: PLC0415
 
-        threads = str(self.settings["num_cpus"])
-        bound = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        threads = bound(self.settings["num_cpus"])
         head = ray.get_runtime_context().gcs_address
         running: dict[Any, tuple[Point, float]] = {}
         asked, silent = time.monotonic(), 0
@@ -140,7 +140,7 @@ class RayLauncher(Launcher):
                 point = waiting.pop(0)
                 if self.job.begin(point):
                     task = self.job.task(point)
-                    task = dataclasses.replace(task, variables={**task.variables, **bound})
+                    task = dataclasses.replace(task, variables={**task.variables, **threads})
                     running[remote.remote(task)] = point, time.monotonic()
             if not running:
                 return

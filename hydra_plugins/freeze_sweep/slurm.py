@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from sweep import interrupt
 from sweep.cli.collect import Task, stopped, train_elsewhere, warm_first
+from sweep.cores import bound
 from sweep.errors import UserError
 from sweep.plan.point import Point
 
@@ -235,7 +236,7 @@ def parameters(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
         "slurm_partition": settings["partition"],
         "slurm_array_parallelism": settings["array_parallelism"],
         "slurm_signal_delay_s": min(90, 15 * settings["timeout_min"]),
-        "slurm_setup": [f"export OMP_NUM_THREADS={cores} MKL_NUM_THREADS={cores}", *settings["setup"]],
+        "slurm_setup": [f"export {' '.join(map('='.join, bound(cores).items()))}", *settings["setup"]],
         "slurm_srun_args": [f"--cpus-per-task={cores}"],  # Slurm since 22.05 does not take it from sbatch
         "slurm_additional_parameters": more,
     }

@@ -122,9 +122,8 @@ def _sums(owed: Sequence[Point], found: Forecast) -> list[str]:
     ]
     kept: dict[tuple[object, ...], dict[int, float]] = {}
     for point in owed:
-        network = (point.facts.task, point.facts.model, point.facts.source, point.facts.pretrained, point.facts.unit)
         if size := found.works[point.job].kept:
-            kept.setdefault(network, {})[point.facts.prefix] = size
+            kept.setdefault(point.facts.network, {})[point.facts.prefix] = size
     bytes_kept = sum(sum(sizes.values()) for sizes in kept.values())
     most = owed[0].config.cache.max_gb
     if kept:

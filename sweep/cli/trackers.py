@@ -239,7 +239,8 @@ class Trackers:
 
     def show(self, point: Point, label: str) -> None:
         """Have the point's runs shown, those that were not shown before."""
-        self.queue.put(lambda name: self._show(name, runs(point, label, self.root)))
+        if self.names:  # else nobody would take it out
+            self.queue.put(lambda name: self._show(name, runs(point, label, self.root)))
 
     def end(self, points: Sequence[Point], labels: Mapping[str, str]) -> None:
         """Show all of these points, keep the report's files, and wait until that is done; not for ever."""

@@ -11,6 +11,7 @@ import pandas as pd
 from sweep.config import StudyConfig
 from sweep.report import answer, costs, table
 from sweep.report.answer import Row
+from sweep.report.costs import percent
 from sweep.report.evidence import evidence
 from sweep.stats.components import components
 from sweep.stats.types import Decision, Evidence, TaskEvidence
@@ -170,7 +171,7 @@ def comparison(variant: Variant) -> list[Row]:
         if variant.summary["pretrained"].eq(True).any():
             line["pretrained"] = _accuracy(arms.get(True)) + mark
             if not both and variant.summary["val_mean"].notna().any():
-                line["validation"] = _percent(arms[True]["val_mean"])
+                line["validation"] = percent(arms[True]["val_mean"])
         if variant.summary["pretrained"].eq(False).any():
             line["random"] = _accuracy(arms.get(False))
         if True in arms and False in arms:
@@ -189,13 +190,9 @@ def _accuracy(row: Any) -> str:
         return "missing"
     if row["n"] == 2:  # an interval over two seeds is wide beyond use: their values say more
         apart = row["std"] / np.sqrt(2)
-        return f"{_percent(row['mean'] - apart)}, {_percent(row['mean'] + apart)}"
+        return f"{percent(row['mean'] - apart)}, {percent(row['mean'] + apart)}"
     half = row["high"] - row["mean"]
-    return _percent(row["mean"]) + (f" ± {_percent(half)}" if np.isfinite(half) else "")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if np.isfinite(share) else ""
+    return percent(row["mean"]) + (f" ± {percent(half)}" if np.isfinite(half) else "")
 
 
 def side_by_side(variants: Sequence[Variant]) -> list[Row]:
@@ -213,8 +210,7 @@ def side_by_side(variants: Sequence[Variant]) -> list[Row]:
         line = {"task": task, "frozen": str(depth)}
         for variant in variants:
             mean = row.get(variant.label, float("nan"))
-            shown = f"{100 * mean:.1f}" + ("*" if mean == best[task] else "")
-            line[variant.label] = shown if np.isfinite(mean) else ""
+            line[variant.label] = percent(mean) + ("*" if mean == best[task] else "")
         lines.append(line)
     return lines
 

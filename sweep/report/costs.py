@@ -32,9 +32,18 @@ def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
 
 
 def _cost(cell: Any) -> str:
-    validated = _if_known(f"{100 * cell['val_mean']:.1f}" if np.isfinite(cell["val_mean"]) else "", "validation {} %")
+    validated = _if_known(percent(cell["val_mean"]), "validation {} %")
     trained = _if_known(duration(cell["train_seconds"]), "{} to train")
     return ", ".join([f"test {100 * cell['mean']:.1f} %", *validated, *trained])
+
+
+def percent(share: float) -> str:
+    """Return a share in %, to a tenth; "" for none.
+
+    >>> percent(0.8664), percent(float("nan"))
+    ('86.6', '')
+    """
+    return f"{100 * share:.1f}" if np.isfinite(share) else ""
 
 
 def _if_known(value: str, sentence: str) -> list[str]:

@@ -96,8 +96,7 @@ def of_all(points: Sequence[Point], seeds: Mapping[str, int], session: Session) 
     for point in points:
         facts, config = point.facts, point.config
         counts = session.counts(config.data, facts.image_size, config.cache.max_gb)
-        network = (facts.task, facts.model, facts.source, facts.pretrained, facts.unit)
-        works[point.job] = of(point, counts, seeds[point.job], there.get(network, 0))
+        works[point.job] = of(point, counts, seeds[point.job], there.get(facts.network, 0))
         if works[point.job].feed == "cached":
-            there[network] = max(there.get(network, 0), facts.prefix)
+            there[facts.network] = max(there.get(facts.network, 0), facts.prefix)
     return works
