@@ -1,5 +1,6 @@
 """A record is whole and undamaged, or it is none: then its file is named, and its seed trained again."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 from test_report import facts, members
 
+from sweep.cli import multirun
+from sweep.config import Config
+from sweep.plan.point import plan
 from sweep.report import record
 
 JOB = "waves-True-2"
@@ -98,3 +102,27 @@ def test_another_version_is_no_damage(file: Path) -> None:
     file.write_text(json.dumps(content | {"results_version": -1}))
     assert record.damage(file.parent, 0) is None
     assert record.read_members(file.parent, 0) is None
+
+
+def test_a_record_of_another_cut_is_named_and_trained_again(file: Path) -> None:
+    folder, blocks = file.parent, facts("waves", True, 2).n_blocks
+    root = folder.parent.parent
+    assert record.missing_seeds(root, JOB, [0], blocks) == []
+    assert record.damage(folder, 0, blocks) is None
+    assert record.missing_seeds(root, JOB, [0], blocks + 12) == [0]
+    assert record.read_members(folder, 0, blocks + 12) is None
+    assert f"cut into {blocks} blocks; it has {blocks + 12} now" in str(record.damage(folder, 0, blocks + 12))
+
+
+def test_what_was_trained_under_another_cut_is_owed_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = plan(Config(seeds=1, freeze_depth=2))
+    now = dataclasses.replace(point.facts, task="waves")
+    old = dataclasses.replace(now, n_blocks=3)
+    record.write_members(record.job_folder(tmp_path, point.job), 0, members(now, point.job, 0))
+    assert not multirun.owes(point, tmp_path)
+    record.write_members(record.job_folder(tmp_path, point.job), 0, members(old, point.job, 0))
+    assert multirun.owes(point, tmp_path)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "made when resnet18 was cut into 3 blocks; it has 5 now; it is trained again" in said

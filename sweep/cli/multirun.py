@@ -165,7 +165,7 @@ class Multirun:
             for pretrained, depth in itertools.product((True, False), range(point.facts.n_blocks + 1)):
                 with suppress(UserError):  # not every setting goes with every depth
                     other = plan(dataclasses.replace(point.config, pretrained=pretrained, freeze_depth=depth))
-                    if other.job in there and not record.missing_seeds(self.root, other.job, other.config.seed_list):
+                    if other.job in there and not missing_seeds(other, self.root):
                         found[other.job] = entry(other, varied)
         return list(found.values())
 
@@ -189,11 +189,16 @@ def _settings(entry: table.Entry) -> str:
 
 def owes(point: Point, root: Path) -> bool:
     """Return whether the point has something to train; say which of its records are damaged."""
-    missing = record.missing_seeds(root, point.job, point.config.seed_list)
+    missing = missing_seeds(point, root)
     for seed in missing:
-        if found := record.damage(record.job_folder(root, point.job), seed):
+        if found := record.damage(record.job_folder(root, point.job), seed, point.facts.n_blocks):
             log.say(f"warning: {found}; it is trained again", log.WARNING, sys.stderr)
     return point.config.force or bool(missing)
+
+
+def missing_seeds(point: Point, root: Path) -> list[int]:
+    """Return the seeds of which the point has no result."""
+    return record.missing_seeds(root, point.job, point.config.seed_list, point.facts.n_blocks)
 
 
 def prepare(points: Sequence[Point], root: Path, progress: Progress, elsewhere: bool = False) -> "Session":

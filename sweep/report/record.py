@@ -110,25 +110,30 @@ def write_members(folder: Path, seed: int, members: list[Record]) -> None:
     write_json(folder / f"seed-{seed}.json", content)
 
 
-def read_members(folder: Path, seed: int) -> list[Record] | None:
-    """Return one seed's members, or None if there is no whole, undamaged file of them."""
+def read_members(folder: Path, seed: int, n_blocks: int | None = None) -> list[Record] | None:
+    """Return one seed's members, or None if there is no whole, undamaged file of them.
+
+    n_blocks: of the model as it is cut now; one that was cut otherwise froze other layers at the same freeze_depth.
+    """
     try:
-        return _read_members(folder, seed)
+        return _read_members(folder, seed, n_blocks)
     except ValueError:
         return None
 
 
-def damage(folder: Path, seed: int) -> str | None:
+def damage(folder: Path, seed: int, n_blocks: int | None = None) -> str | None:
     """Return what is wrong with this seed's file; None if it is whole, of another version, or not there."""
     try:
-        _read_members(folder, seed)
+        _read_members(folder, seed, n_blocks)
     except ValueError as error:
         return f"{folder / f'seed-{seed}.json'}: {error}"
     return None
 
 
-def _read_members(folder: Path, seed: int) -> list[Record] | None:
-    """Return one seed's members; None if there is no file, or one of another version. raises: ValueError if damaged.
+def _read_members(folder: Path, seed: int, n_blocks: int | None) -> list[Record] | None:
+    """Return one seed's members; None if there is no file, or one of another version.
+
+    raises: ValueError if it is damaged, or its model was cut into another number of blocks.
 
     Files of before there were checksums have none; what can be seen in them is looked at in all files.
     """
@@ -147,9 +152,22 @@ def _read_members(folder: Path, seed: int) -> list[Record] | None:
         members = [Record.of_row(row) for row in rows or []]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a record ({error})") from error
-    if wrong := _wrong(members, folder.name, seed):
+    wrong = _wrong(members, folder.name, seed) or _cut_otherwise(members, n_blocks)
+    if wrong:
         raise ValueError(wrong)
     return members
+
+
+def _cut_otherwise(members: Sequence[Record], n_blocks: int | None) -> str | None:
+    """Return what is to be said of members whose model had another number of blocks than now, or None.
+
+    The job's name does not say it: freeze_depth counts blocks, and where they begin is for the cutter to say.
+    """
+    for member in members:
+        facts = member.facts
+        if n_blocks is not None and facts.n_blocks != n_blocks:
+            return f"made when {facts.model} was cut into {facts.n_blocks} blocks; it has {n_blocks} now"
+    return None
 
 
 def _wrong(members: Sequence[Record], job: str, seed: int) -> str | None:
@@ -171,15 +189,15 @@ def _wrong(members: Sequence[Record], job: str, seed: int) -> str | None:
     return None
 
 
-def finished(folder: Path, seed: int) -> bool:
+def finished(folder: Path, seed: int, n_blocks: int | None = None) -> bool:
     """Return whether this seed has its result; a failed or diverged one has not, and is tried again."""
-    members = read_members(folder, seed)
+    members = read_members(folder, seed, n_blocks)
     return bool(members) and any(member.selected and member.status == "ok" for member in members or [])
 
 
-def missing_seeds(root: Path, job: str, seeds: Sequence[int]) -> list[int]:
-    """Return which of these seeds have no result of this job yet."""
-    return [seed for seed in seeds if not finished(job_folder(root, job), seed)]
+def missing_seeds(root: Path, job: str, seeds: Sequence[int], n_blocks: int | None = None) -> list[int]:
+    """Return which of these seeds have no result of this job yet. n_blocks: see read_members()."""
+    return [seed for seed in seeds if not finished(job_folder(root, job), seed, n_blocks)]
 
 
 def write_notes(folder: Path, notes: Sequence[str]) -> None:

@@ -110,10 +110,10 @@ def read(root: Path, points: Sequence[Entry]) -> list[Read]:
     reads = []
     for point in points:
         folder = record.job_folder(root, point.job)
-        found = {seed: record.read_members(folder, seed) or [] for seed in point.seeds}
+        found = {seed: record.read_members(folder, seed, point.facts.n_blocks) or [] for seed in point.seeds}
         error = None if all(found.values()) else record.read_failure(folder)
         reads += [
-            Read(point, seed, members, None if members else record.damage(folder, seed) or error)
+            Read(point, seed, members, None if members else record.damage(folder, seed, point.facts.n_blocks) or error)
             for seed, members in found.items()
         ]
     return reads

@@ -183,7 +183,7 @@ def missing(points: Sequence[Point], root: Path) -> dict[str, int]:
         point.job: len(
             point.config.seed_list
             if point.config.force
-            else record.missing_seeds(root, point.job, point.config.seed_list)
+            else record.missing_seeds(root, point.job, point.config.seed_list, point.facts.n_blocks)
         )
         for point in points
     }
@@ -191,7 +191,11 @@ def missing(points: Sequence[Point], root: Path) -> dict[str, int]:
 
 def _members(point: Point, root: Path) -> list[Record]:
     folder = record.job_folder(root, point.job)
-    return [each for seed in point.config.seed_list for each in record.read_members(folder, seed) or []]
+    return [
+        each
+        for seed in point.config.seed_list
+        for each in record.read_members(folder, seed, point.facts.n_blocks) or []
+    ]
 
 
 def measured(points: Iterable[Point], works: Mapping[str, Work], session: Session) -> Pace:

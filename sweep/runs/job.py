@@ -97,7 +97,7 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
     trained = 0
     with paths.locked(folder / ".lock"):
         seeds = point.config.seed_list
-        owed = seeds if point.config.force else record.missing_seeds(root, point.job, seeds)
+        owed = seeds if point.config.force else record.missing_seeds(root, point.job, seeds, point.facts.n_blocks)
         record.clear_failure(folder)
         paths.clean(folder)
         paths.write_text(folder / "config.yaml", _yaml(point.config))
