@@ -1,6 +1,7 @@
 """How many pretrained layers should stay frozen for my task? One sweep, one table, one verdict."""
 
 import importlib
+import importlib.metadata
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from sweep.report.render import Result
 
 __all__ = ["UserError", "advise", "inspect", "load", "load_table", "run"]
-__version__ = "0.2.0"
+try:
+    __version__ = importlib.metadata.version("freeze-sweep")
+except importlib.metadata.PackageNotFoundError:  # files that were only copied somewhere
+    __version__ = "0+unknown"
 
 # Threads of OpenMP that wait for others spin for so long that two of them, on two cores with one busy process beside,
 # may be ten times slower than one. This is read once, when torch is loaded; on idle cores it costs nothing.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,27 @@ def test_hydras_own_launchers_work(launcher: str, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(one, other)
 
 
+def built(folder: Path, target: Path, *kinds: str, **environment: str) -> list[Path]:
+    """Build these kinds (sdist, wheel) of what lies in the folder; return their files."""
+    which = [argument for kind in kinds for argument in ("-t", kind)]
+    build = [sys.executable, "-m", "hatchling", "build", *which, "-d", str(target)]
+    subprocess.run(build, cwd=folder, env={**os.environ, **environment}, check=True, capture_output=True)
+    return sorted(target.iterdir())
+
+
 def test_wheel_works_elsewhere(standin_source: None, tmp_path: Path) -> None:
-    project = Path(__file__).parent.parent
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=project, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel, sdist = built(Path(__file__).parent.parent, tmp_path / "dist", "sdist", "wheel")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
+    for name in ("conf/config.yaml", "tests/conftest.py", "docs/index.md", "benchmarks/compatibility.py", "LICENSE"):
+        assert (unpacked / name).exists(), name
+    (again,) = built(unpacked, tmp_path / "again", "wheel")
+    assert (again.name, again.read_bytes()) == (wheel.name, wheel.read_bytes())
+    (unpacked / "PKG-INFO").unlink()  # as in an archive of the repository, on a machine without git
+    (plain,) = built(unpacked, tmp_path / "plain", "wheel", PATH="")
+    fallback = tomllib.loads((unpacked / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["version"]
+    assert plain.name.split("-")[1] == fallback["fallback-version"]
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
@@ -181,7 +198,9 @@ def test_wheel_works_elsewhere(standin_source: None, tmp_path: Path) -> None:
         where, cwd=work, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
     )
     assert found.stdout.startswith(str(site)), "the wheel ran, not the checkout"
-    assert pd.read_csv(work / "outputs/sweep/table.csv")["git_commit"].isna().all()
+    (row, *_) = pd.read_csv(work / "outputs/sweep/table.csv").to_dict("records")
+    assert pd.isna(row["git_commit"])
+    assert json.loads(row["versions"])["freeze-sweep"] == wheel.name.split("-")[1]
 
 
 @pytest.mark.skipif("SWEEP_SHARED" not in os.environ, reason="real images lie in $SWEEP_SHARED/data")

@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Done
 from PIL import Image
 
@@ -158,3 +160,13 @@ def test_links_to_files_lead_somewhere(path: Path) -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     local = [link for link in links if link and "://" not in link and not link.startswith("mailto:")]
     assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def test_every_place_says_the_same_version() -> None:
+    """That of a clone without tags (pyproject.toml), of the citation, and of the changelog's first section."""
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    cited = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## \[.*", (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest
+    (version,) = re.findall(r"\d+\.\d+\.\d+", newest[0])
+    assert settings["tool"]["hatch"]["version"]["fallback-version"] == cited["version"] == version
