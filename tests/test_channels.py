@@ -16,11 +16,12 @@ from torch import nn
 import sweep as package
 from sweep import export
 from sweep.cli import compose
-from sweep.config import Config, DataConfig, as_first_named, digest, identity
+from sweep.config import Config, DataConfig, Library, ModelConfig, as_first_named, digest, identity
 from sweep.data import bands, decode, registry
 from sweep.data import task as data
 from sweep.errors import UserError
 from sweep.models import stem
+from sweep.plan import catalog
 from sweep.plan.point import plan
 from sweep.runs.session import Session
 
@@ -68,6 +69,53 @@ def test_models_of_every_kind_take_other_channels(name: str) -> None:
 def test_a_model_without_such_a_convolution_is_one_line() -> None:
     with pytest.raises(UserError, match=r"data\.channels: Linear has no first convolution of three channels"):
         stem.widen(nn.Linear(3, 3), 4)
+
+
+def test_all_convolutions_that_read_the_images_are_widened() -> None:
+    model = nn.ModuleDict({"fine": nn.Conv2d(3, 4, 3), "coarse": nn.Conv2d(3, 4, 7), "other": nn.Conv2d(4, 3, 1)})
+    stem.widen(model, 6)
+    assert [layer.in_channels for layer in model.values()] == [6, 6, 4]
+
+
+FOLDED = """
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.rest, self.head = nn.Conv2d(12, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 7)
+
+    def forward(self, x):
+        return self.head(self.rest(self.stem(F.pixel_unshuffle(x, 2))).mean((2, 3)))
+
+
+def build():
+    return Net()
+"""
+
+
+def test_a_model_that_reads_colour_alone_is_refused_before_anything_is_trained(
+    cubes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., Config]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"folded_{tmp_path.name}.py").write_text(FOLDED, encoding="utf-8")
+    own = f"folded_{tmp_path.name}:build"
+    config = tiny(data_name="image_folder", data_root=str(cubes), data_per_class=None, data_channels=[0, 1, 2])
+    config.model = ModelConfig("module", Library.module, own)
+    assert plan(config).facts.n_blocks == 2
+    config.data.channels = 5
+    with pytest.raises(UserError, match=r"data\.channels: module/folded_.* takes images of 3 channels alone") as caught:
+        plan(config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_every_model_is_known_to_read_bands_or_not() -> None:
+    pytest.importorskip("timm")
+    known = {"timm/crossvit_tiny_240": True, "timm/fastvit_t8": True, "timm/tresnet_m": False, "googlenet": True}
+    assert {name: catalog.card(name).bands for name in known} == known
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from torch import nn
 
 from sweep.config import Unit
 from sweep.errors import UserError, unknown
-from sweep.models import build
+from sweep.models import build, stem
 from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm as timm_models
 from sweep.models.cuts import torchvision as torchvision_models
@@ -66,6 +66,7 @@ def _own(name: str, image_size: int | None) -> ModelSpec:
         n_classes=int(head.out_features),  # type: ignore[arg-type]
         weights=name if own_models.has_weights(name) else None,
         refused=None if images is None else own_models.check(model, name, images),
+        bands=image_size is None or takes_bands(model, image_size),
     )
 
 
@@ -93,6 +94,7 @@ def _torchvision(name: str) -> ModelSpec:
         least=least,
         patch=patch,
         fixed=kind == "VisionTransformer",
+        bands=takes_bands(skeleton, 224),
     )
 
 
@@ -118,6 +120,7 @@ def _timm(name: str, image_size: int | None) -> ModelSpec:
         weights=(settings.hf_hub_id or settings.url) if settings.has_weights else None,
         fixed=bool(settings.fixed_input_size),
         refused=None if image_size is None else _refusal_of_timm(name, image_size),
+        bands=takes_bands(timm_models.skeleton(name, native), native),
     )
 
 
@@ -136,6 +139,17 @@ def _refusal_of_timm(name: str, size: int) -> str | None:
         except (AssertionError, RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
             return _reason(error)
         return refusal(model, size)
+
+
+def takes_bands(model: nn.Module, size: int) -> bool:
+    """Return whether a model, which is changed, takes images of a fourth channel after its first convolution does."""
+    try:
+        stem.widen(model, 4)
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, 4, size, size, device=next(model.parameters()).device))
+    except Exception:  # whatever its code does with images that it does not expect
+        return False
+    return True
 
 
 def refusal(model: nn.Module, size: int) -> str | None:

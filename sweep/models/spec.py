@@ -25,7 +25,7 @@ class ModelSpec:
     of its parts is. weights: the name of the pretrained weights, None if there are none; they were trained on `task`,
     with n_classes classes. least: the smallest image size, patch: what it must be a multiple of, in pixels. fixed:
     whether weights fit one image size only: a transformer learns one position per patch. refused: why the image size
-    that was asked for cannot be taken.
+    that was asked for cannot be taken. bands: whether images may have other than three channels.
     """
 
     stages: dict[str, int]
@@ -37,6 +37,7 @@ class ModelSpec:
     patch: int = 1
     fixed: bool = False
     refused: str | None = None
+    bands: bool = True
 
     def block_names(self, unit: Unit) -> list[str]:
         if unit is Unit.stage:

@@ -1,4 +1,4 @@
-"""The first convolution of a model, made for images of other than three channels."""
+"""The convolutions of a model that read images, made for images of other than three channels."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,19 @@ from sweep.errors import UserError
 
 
 def widen(model: nn.Module, channels: int) -> None:
-    """Let a model of colour images take images of so many channels, in place; raise UserError if it cannot."""
+    """Let a model of colour images take images of so many channels, in place; raise UserError if it cannot.
+
+    Some models read the images by several convolutions, one beside another.
+    """
     if channels == 3:
         return
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer.in_channels == 3 and layer.groups == 1:
-            layer.weight = nn.Parameter(spread(layer.weight.detach(), channels))
-            layer.in_channels = channels
-            return
+    layers = [each for each in model.modules() if isinstance(each, nn.Conv2d)]
+    first = [each for each in layers if each.in_channels == 3 and each.groups == 1]
+    for layer in first:
+        layer.weight = nn.Parameter(spread(layer.weight.detach(), channels))
+        layer.in_channels = channels
+    if first:
+        return
     raise UserError(
         f"data.channels: {type(model).__name__} has no first convolution of three channels; use data.channels=3, for "
         "which three bands can be listed"

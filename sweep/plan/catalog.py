@@ -16,11 +16,12 @@ from pathlib import Path
 
 from sweep import factory
 from sweep.config import Library, ModelConfig, Unit, digest
+from sweep.data.bands import COLOUR
 from sweep.errors import UserError
 from sweep.models.spec import OWN, TIMM, ModelSpec, Preset
 from sweep.paths import cache_folder, write_json
 
-FORMAT = 2  # of the kept files; raise it when a cut or a field changes
+FORMAT = 3  # of the kept files; raise it when a cut or a field changes
 
 # torchvision's classification models.
 NAMES = (
@@ -153,6 +154,15 @@ def spec(name: str, image_size: int | None = None) -> ModelSpec:
 def preset(name: str) -> Preset:
     """Return what the library's pretrained weights of a model expect, by default."""
     return card(name).preset
+
+
+def check_channels(name: str, image_size: int, channels: int) -> None:
+    """Raise UserError if the model cannot take images of so many channels."""
+    if channels != COLOUR and not spec(name, image_size).bands:
+        raise UserError(
+            f"data.channels: {name} takes images of {COLOUR} channels alone, because no first convolution of that many "
+            f"reads them all; use another model, data.channels={COLOUR}, or a list of {COLOUR} bands"
+        )
 
 
 def check(config: ModelConfig, unit: Unit, freeze_depth: int, image_size: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sweep import config as settings
 from sweep.config import Above, Config, FreezeConfig, Normalization
+from sweep.data import bands
 from sweep.data import task as data
 from sweep.paths import plain
 from sweep.plan import catalog, checks, sources
@@ -40,6 +41,7 @@ def plan(config: Config) -> Point:
     catalog.check(config.model, config.freeze.unit, config.freeze_depth, size)
     sources.check(source, config.model, size)
     data.check(config.data)
+    catalog.check_channels(config.model.full_name, size, bands.count(config.data.channels))
     sources.check_disjoint(config.source, config.data)
     facts = _facts(config, source, size)
     images = data.fingerprint(config.data)
