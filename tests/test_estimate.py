@@ -114,6 +114,25 @@ def test_of_two_kinds_follows_what_a_step_takes_beside_its_flops() -> None:
     assert pace.seconds(epoch) == pytest.approx(10 * 0.01 + 2e3 * 1e-3 + 0.2)
 
 
+def test_what_thaws_is_timed_as_a_whole_network(tiny: Tiny, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Work] = []
+
+    def train(network: object, work: Work, point: object, examples: object) -> float:
+        timed.append(work)
+        return 1.0
+
+    monkeypatch.setattr(estimate, "_train", train)
+    points = [plan(tiny(freeze_depth=5, epochs=4, freeze_epochs=2)), plan(tiny(freeze_depth=5, epochs=4))]
+    works = work.of_all(points, {point.job: 1 for point in points}, session)
+    pace = estimate.measured(points, works, session)
+    whole = work.of(plan(tiny(epochs=4)), Counts(1, 0, 0, 1), 1)
+    assert [each.feed for each in timed] == ["none", "cached"]
+    assert timed[0].one_image == pytest.approx(whole.one_image, rel=1e-3)  # but for the size of its head
+    after, images = works[points[0].job], estimate.LENGTHS[0] * points[0].config.batch_size
+    epoch, pace.forward = after.flops / (images * timed[0].one_image), 0.0  # at one second for those
+    assert pace.seconds(after) == pytest.approx(after.trainings * (estimate.OVERHEAD + 4 * epoch), rel=0.05)
+
+
 @pytest.fixture
 def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "LENGTHS", (1,))

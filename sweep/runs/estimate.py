@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from sweep.config import Which
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
@@ -211,6 +212,10 @@ def measured(points: Iterable[Point], works: Mapping[str, Work], session: Sessio
 def _measure(point: Point, work: Work, session: Session, pace: Pace) -> None:
     config, facts = point.config, point.facts
     fresh = dataclasses.replace(point, config=dataclasses.replace(config, pretrained=False))  # not to load any weights
+    timed = work
+    if facts.frozen_epochs is not None:  # most of it trains everything
+        fresh = _thawed(fresh)
+        timed = of(fresh, Counts(1, 0, 0, 1), 1)
     machine.set_precision(config.precision)
     network, device = session.network(fresh, config.seed_list[0]), session.device(point)
     split = session.task(config.data, facts.image_size, config.cache.max_gb).fit
@@ -218,14 +223,22 @@ def _measure(point: Point, work: Work, session: Session, pace: Pace) -> None:
         rows = np.arange(min(len(split.labels), batches * config.batch_size))
         part = split.take(rows)
         examples = place(torch.from_numpy(part.pool), part.rows, part.labels, device)
-        if work.feed == "cached":
+        if timed.feed == "cached":
             examples, per_image = _encoded(network, examples)
             passed = of(point, Counts(1, 0, 0, 1), 1).forward
             pace.forward = min(per_image / passed, pace.forward or np.inf)
-        seconds = _train(network, work, point, examples)
-        pace.learn(work.kind, max(1, len(rows) / config.batch_size), len(rows) * work.one_image, seconds)
+        seconds = _train(network, timed, point, examples)
+        pace.learn(work.kind, max(1, len(rows) / config.batch_size), len(rows) * timed.one_image, seconds)
         if seconds > ENOUGH:
             break
+
+
+def _thawed(point: Point) -> Point:
+    """Return the point as it is trained once nothing is frozen any more."""
+    freeze = dataclasses.replace(point.config.freeze, which=Which.prefix, epochs=None)
+    config = dataclasses.replace(point.config, freeze_depth=0, freeze=freeze)
+    facts = dataclasses.replace(point.facts, which=str(freeze.which), freeze_depth=0, frozen_epochs=None)
+    return dataclasses.replace(point, config=config, facts=facts)
 
 
 def _encoded(network: Network, examples: Examples) -> tuple[Examples, float]:
