@@ -225,7 +225,7 @@ def test_failed_points_leave_the_others_alone(sweep: Sweep, standin_source: None
     done = sweep(*arguments)
     assert done.returncode == 1
     assert "FAILED: " in done.stdout
-    assert "Missing:" in done.stdout
+    assert "\n\nMissing\n\n" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     rows = pd.read_csv(tmp_path / "outputs/sweep/table.csv")
     assert rows["status"].tolist() == ["failed", "ok"]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sweep.config import Reference, StudyConfig
 from sweep.plan.facts import Facts
-from sweep.report import content, figures, record, table
+from sweep.report import content, figures, outline, record, table
 from sweep.report import render as report
 from sweep.report.__main__ import main
 from sweep.report.record import Record
@@ -172,7 +172,7 @@ def test_other_settings_that_vary_get_a_table_and_a_verdict_each(tmp_path: Path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[6:15]]
     assert rows[0] == ["digits", "0", "80.1", "80.1"]
     assert rows[2] == ["digits", "4", "90.1*", "90.1*"]
-    assert "side by side" in made.text
+    assert "\n\nSide by side\n\n" in made.text
     write_sweep(tmp_path)
     report.build(tmp_path)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["accuracy_by_depth.png"]
@@ -263,30 +263,29 @@ def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp
 def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     text = report.build(tmp_path).text
-    lines = text[text.index("digits: keep") : text.index("\nTest accuracy in %")].strip().splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "digits:",
-        "letters:",
-        "waves:",
-        "The",
-        "Effect:",
-        "Accuracy",
-        "What",
-    ]
-    assert "+4 blocks" in lines[4]
-    assert "2 tasks or more of each of the 3 cases can be tested" in lines[6]
+    answer, comparison, how, verdict = text.split("\n\n")
+    assert [line.split()[0] for line in answer.splitlines()] == ["digits:", "letters:", "waves:", "The"]
+    assert comparison.split()[0] == "task"
+    assert how.startswith("Test accuracy in %")
+    lines = verdict.splitlines()
+    assert [line.split()[0] for line in lines] == ["Effect:", "Accuracy", "What"]
+    assert "+4 blocks" in lines[0]
+    assert "2 tasks or more of each of the 3 cases can be tested" in lines[2]
     assert "80.0, 80.2" in text, "two seeds are shown as what they are"
+
+
+def header(text: str) -> list[str]:
+    """Return the heads of the table that a terminal shows."""
+    return next(line for line in text.splitlines() if line.startswith("task ")).split()
 
 
 def test_one_task_has_no_word_on_the_rule_and_its_validation_accuracy(tmp_path: Path) -> None:
     points = [point for point in write_sweep(tmp_path) if point.facts.task == "digits"]
-    assert "validation" not in report.build(tmp_path, points, StudyConfig()).text.splitlines()[0], (
-        "no room beside random"
-    )
+    assert "validation" not in header(report.build(tmp_path, points, StudyConfig()).text), "no room beside random"
     arm = [point for point in points if point.facts.pretrained]
     text = report.build(tmp_path, arm, StudyConfig()).text
     assert "rule" not in text
-    assert text.splitlines()[0].split() == ["task", "case", "frozen", "pretrained", "validation", "seeds", "s/epoch"]
+    assert header(text) == ["task", "case", "frozen", "pretrained", "validation", "seeds", "s/epoch"]
 
 
 def test_what_still_rose_and_what_is_at_chance_is_said(tmp_path: Path) -> None:
@@ -591,3 +590,24 @@ def test_a_sweep_over_source_networks_says_where_differences_come_from(tmp_path:
     assert title in (tmp_path / "report.md").read_text()
     others = write_sweep(tmp_path / "other", {"source.epochs": ["5", "10"]})
     assert title not in report.build(tmp_path / "other", others, StudyConfig()).text
+
+
+def test_terminal_notebook_and_pages_say_the_same_parts_in_one_order(tmp_path: Path) -> None:
+    """What is said in short comes from the page's parts, in their order; the page says all of it but how to read."""
+    points = write_sweep(tmp_path, {"source.seed": ["0", "1", "2"]})
+    edit(tmp_path, points, lambda member: member.curves.update(test_accuracy=[0.5, 0.6], epoch_seconds=[1.0, 1.0]))
+    (record.job_folder(tmp_path, points[0].job) / "seed-1.json").unlink()
+    made = report.build(tmp_path, points, dataclasses.replace(StudyConfig(), note="what it is for"))
+    parts = [part for part in outline.outline(made.said) if part.brief]
+    assert [part.key for part in parts] == [
+        "answer", "accuracy", "comparison", "side", "epochs", "verdict", "missing"
+    ]  # fmt: skip
+    sentences = [line for part in parts for block in part.brief for line in block.lines]
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for shown in (made.text, html.unescape(made._repr_html_())):
+        place = 0
+        for sentence in sentences:
+            place = shown.index(sentence, place) + len(sentence)
+    own = {line for part in parts if part.key == "comparison" for line in part.brief[-1].lines}
+    assert len(sentences) > 20
+    assert [line for line in sentences if line not in own and line not in page] == []

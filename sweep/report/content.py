@@ -51,11 +51,6 @@ class Section:
     equivalence: str | None
     kept: list[Row]
 
-    @property
-    def lines(self) -> list[str]:
-        """All that is said in words where there is room for one table."""
-        return [*self.plain, *([self.rule] if self.rule else []), *self.findings, *self.warnings]
-
 
 @dataclass(frozen=True)
 class Content:

@@ -1,4 +1,4 @@
-"""The parts of a report in order, as blocks that report.md and report.html both lay out."""
+"""The parts of a report in order, as blocks that terminal, notebook, report.md and report.html all lay out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +20,11 @@ HOW_TO_READ = (
     " s/epoch is training time without evaluation and without the pass through the frozen blocks (prefix_seconds in"
     " table.csv), pretrained then random.",
     "The depths to keep describe the test curves; to choose a depth for use, compare val_mean in summary.csv.",
+)
+IN_SHORT = (
+    "Test accuracy in %, mean ± half the 95 % interval over seeds and test images; s/epoch: pretrained, random.",
+    "keep: the deepest depth whose mean is at most {:g} % below the best; good: those that cannot be told from one"
+    " within that.",
 )
 OF_COSTS = (
     "Training time of one model, the chosen learning rate's, mean over seeds, without the pass through the frozen"
@@ -63,41 +68,56 @@ class Block:
 
 @dataclass(frozen=True)
 class Part:
-    """A part under its own heading. key: what it is called in links."""
+    """A part under its own heading.
+
+    key: what it is called in links.
+    brief: what of it is shown where there is room for little, in a terminal (less pictures) and a notebook.
+    """
 
     key: str
     title: str
     blocks: Sequence[Block] = field(default_factory=list)
+    brief: Sequence[Block] = field(default_factory=list)
 
 
 def outline(said: Content, running: bool = False) -> list[Part]:
     """Return the parts that have something to say, in order. running: what is missing may still come."""
     notes = [line for line in (said.note or "").splitlines() if line.strip()]
+    answer = [*_each(said, _answer), *_text([*notes, *said.doubts])]
+    accuracy = _pictures(said, "accuracy")
+    tables = [*_each(said, _comparison)]
     parts = [
-        Part("answer", "The answer", [*_each(said, _answer), *_text([*notes, *said.doubts])]),
-        Part("accuracy", "Accuracy by frozen blocks", _pictures(said, "accuracy")),
+        Part("answer", "The answer", answer, answer),
+        Part("accuracy", "Accuracy by frozen blocks", accuracy, accuracy),
         Part("cost", "Accuracy against training time", _costs(said)),
-        Part("comparison", "Comparison", [*_each(said, _comparison), *_text(HOW_TO_READ)]),
-        Part(
+        Part("comparison", "Comparison", [*tables, *_text(HOW_TO_READ)], [*tables, *_text(_in_short(said))]),
+        _table(
             "side",
             "Side by side",
-            _table(said.side_by_side, "Test accuracy in % of the pretrained arm; * marks the best of each task."),
+            said.side_by_side,
+            "Test accuracy in % of the pretrained arm; * marks the best of each task.",
         ),
-        Part("luck", "Where differences between depths come from", _table(said.luck, OF_LUCK)),
-        Part(
+        _table("luck", "Where differences between depths come from", said.luck, OF_LUCK),
+        _table(
             "epochs",
             "Epoch by epoch",
-            _table(said.epochs, "Test accuracy in % after every epoch; nothing was chosen by it."),
+            said.epochs,
+            "Test accuracy in % after every epoch; nothing was chosen by it.",
         ),
-        Part("verdict", "What the verdict rests on", [*_each(said, _verdict)]),
+        Part("verdict", "What the verdict rests on", [*_each(said, _verdict)], [*_each(said, _findings)]),
         Part("curves", "Learning curves", _pictures(said, "curves")),
         Part("mistakes", "What the models to keep mistake", [*_mistakes(said)]),
         Part("scores", "Transferability scores by depth", _pictures(said, "scores")),
         Part("notes", "Notes on images and weights", [Block("list", said.notes)] if said.notes else []),
-        Part("missing", "Missing", _missing(said, running)),
+        Part("missing", "Missing", _missing(said, running), _titled("Missing", said.missing)),
         Part("setting", "Setting", [Block("facts", rows=[{"key": k, "value": v} for k, v in said.settings.items()])]),
     ]
     return [part for part in parts if part.blocks]
+
+
+def shown(parts: Sequence[Part], drawn: Callable[[Block], object]) -> list[Part]:
+    """Return the parts that are more than pictures which cannot be drawn. drawn: of a picture, whether it can."""
+    return [part for part in parts if any(block.kind != "picture" or drawn(block) for block in part.blocks)]
 
 
 def _each(said: Content, blocks_of: Callable[[Section], Iterable[Block]]) -> Iterator[Block]:
@@ -119,8 +139,12 @@ def _comparison(section: Section) -> Iterator[Block]:
     yield Block("table", rows=section.comparison)
 
 
-def _verdict(section: Section) -> Iterator[Block]:
+def _findings(section: Section) -> Iterator[Block]:
     yield from _text(section.findings)
+
+
+def _verdict(section: Section) -> Iterator[Block]:
+    yield from _findings(section)
     if section.tests:
         yield Block("table", rows=section.tests)
     yield from _text([section.equivalence] if section.equivalence else [])
@@ -164,8 +188,19 @@ def _missing(said: Content, running: bool) -> list[Block]:
     return [*listed, *_text([f"Still to come: {to_come} points, or seeds of them."])]
 
 
-def _table(rows: Sequence[Row], caption: str) -> list[Block]:
-    return [*_text([caption]), Block("table", rows=rows)] if rows else []
+def _table(key: str, title: str, rows: Sequence[Row], caption: str) -> Part:
+    """Return a part that is a table under its caption; in short, under its title as well."""
+    blocks = [*_text([caption]), Block("table", rows=rows)] if rows else []
+    return Part(key, title, blocks, [Block("heading", [title]), *blocks] if rows else [])
+
+
+def _titled(title: str, lines: Sequence[str]) -> list[Block]:
+    return [Block("heading", [title]), Block("list", lines)] if lines else []
+
+
+def _in_short(said: Content) -> list[str]:
+    margin = 100 * said.sections[0].variant.verdict.margin if said.sections else 1
+    return [line.format(margin) for line in IN_SHORT]
 
 
 def _text(lines: Sequence[str]) -> list[Block]:

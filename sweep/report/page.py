@@ -16,7 +16,7 @@ from markupsafe import Markup
 from sweep import paths
 from sweep.report import panels
 from sweep.report.content import Content
-from sweep.report.outline import outline
+from sweep.report.outline import outline, shown
 
 NAME = "report.html"
 HERE = Path(__file__).parent
@@ -55,16 +55,11 @@ def html(said: Content, running: Running | None = None) -> str:
         for block in part.blocks
         if block.kind == "picture"
     }
-    shown = [
-        part
-        for part in parts
-        if any(block.kind != "picture" or drawn[block.picture, block.label] for block in part.blocks)
-    ]
     script = (HERE / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
         said=said,
-        parts=shown,
+        parts=shown(parts, lambda block: drawn[block.picture, block.label]),
         panels=drawn,
         running=running,
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),

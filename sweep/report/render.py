@@ -7,7 +7,7 @@ import dataclasses
 import re
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,12 @@ from sweep.errors import UserError
 from sweep.report import content, figures, mistakes, notebook, page, table
 from sweep.report.answer import Row
 from sweep.report.content import Content
-from sweep.report.outline import outline
+from sweep.report.outline import outline, shown
 
 # As entities, signs of Markdown and HTML have no effect wherever they stand; a backslash could itself be escaped.
 ENTITIES = str.maketrans(
     {sign: f"&#{ord(sign)};" for sign in "<>|`$"} | dict.fromkeys("\n\r\x0b\x0c\x85\u2028\u2029", " ")
 )
-PICTURES_ALONE = ("curves", "scores")  # parts that report.md, whose pictures are files, leaves to report.html
 LINK = re.compile(r"(?<=\])[(\[:]")  # of [text](target), [text][name] and [name]: target
 ENTITY = re.compile(r"&(?=#?\w+;)")
 
@@ -199,17 +198,36 @@ def _csv(frame: pd.DataFrame) -> str:
 
 def terminal(said: Content) -> str:
     """Return what the terminal shows, without colours and whatever its width: it can be pasted and compared."""
+    text = ""
+    for part in outline(said):
+        before = ""
+        for block in part.brief:
+            if block.kind == "picture":
+                continue
+            words = block.kind in ("text", "list")
+            text += "\n" if words and before == "words" else "\n\n"  # a blank line around tables and between parts
+            text += _shown(block.rows) if block.kind == "table" else "\n".join(block.lines)
+            before = "words" if words else block.kind
+    return text.strip("\n")
 
-    def shown(rows: Sequence[Row]) -> str:
-        return tabulate(rows, headers="keys", disable_numparse=True)
 
-    return _fill("terminal.txt.j2", said, table=shown).rstrip("\n")
+def _shown(rows: Sequence[Row]) -> str:
+    return tabulate(rows, headers="keys", disable_numparse=True)
 
 
 def markdown(said: Content, drawn: dict[str, str]) -> str:
-    """Return report.md; drawn: the files of the figures by variant."""
-
-    text = _fill("report.md.j2", said, plain, table=_cells, figures=drawn, parts=outline(said), hidden=PICTURES_ALONE)
+    """Return report.md; drawn: the files of the figures by variant, which are of accuracy; others report.html has."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        finalize=plain,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    parts = shown(outline(said), lambda block: block.picture == "accuracy")
+    text = environment.get_template("report.md.j2").render(said=said, parts=parts, table=_cells, figures=drawn)
     return text.rstrip("\n") + "\n"
 
 
@@ -257,16 +275,3 @@ def plain(value: object) -> str:
         return value
     text = ENTITY.sub("&amp;", str(value))
     return LINK.sub(lambda sign: f"&#{ord(sign[0])};", text.translate(ENTITIES))
-
-
-def _fill(template: str, said: Content, finalize: Callable[[Any], Any] | None = None, **more: object) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    return environment.get_template(template).render(said=said, **more)
