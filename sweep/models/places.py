@@ -46,10 +46,11 @@ class Place(NamedTuple):
 
 def places(found: Any, names: Sequence[str], namings: Sequence[Naming]) -> list[Place]:
     """Return every place with tensors of these names, best first in each dictionary: at least half of the best's."""
-    return [place for path, tensors in _dictionaries(found, "") for place in _in(path, tensors, set(names), namings)]
+    return [place for path, tensors in dictionaries(found, "") for place in _in(path, tensors, set(names), namings)]
 
 
-def _dictionaries(found: Any, path: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def dictionaries(found: Any, path: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield (path, tensors) of every dictionary in a file that holds tensors, however deep it lies."""
     if not isinstance(found, Mapping):
         return
     named = {key: value for key, value in found.items() if isinstance(key, str)}
@@ -57,7 +58,7 @@ def _dictionaries(found: Any, path: str) -> Iterator[tuple[str, dict[str, Tensor
     if tensors:
         yield path, tensors
     for key, value in named.items():
-        yield from _dictionaries(value, f"{path}.{key}" if path else key)
+        yield from dictionaries(value, f"{path}.{key}" if path else key)
 
 
 def _in(path: str, tensors: dict[str, Tensor], names: set[str], namings: Sequence[Naming]) -> list[Place]:

@@ -15,10 +15,13 @@ from sweep.errors import UserError
 from sweep.interrupt import waiting
 from sweep.models import build
 from sweep.models.checkpoint import not_plain, read
+from sweep.models.conversions import conversions
 from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm
-from sweep.models.places import LEAST_MATCH, Place, numbered, places, within
+from sweep.models.places import LEAST_MATCH, Place, dictionaries, numbered, places, within
 from sweep.models.shards import file_of, of_transformers
+from sweep.models.transformers import LIBRARY as TRANSFORMERS
+from sweep.models.transformers import advice
 
 
 class Weights(NamedTuple):
@@ -78,11 +81,11 @@ def checkpoint(path: Path, model: str, image_size: int, key: str | None = None) 
         return fit_to_model(found, model, image_size, str(path), key)
     except UserError as error:
         kind = of_transformers(path)
-        if kind is None:
+        if kind is None or TRANSFORMERS in str(error):
             raise
         raise UserError(
-            f"{error}; its config.json says {kind} of the transformers library, which has names of its own: use the "
-            "same weights in timm's names (model=timm source=timm, or their file from the hub's timm models)"
+            f"{error}; its config.json says {kind} of {TRANSFORMERS}, which has names of its own: use the same "
+            "weights in timm's names (model=timm source=timm, or their file from the hub's timm models)"
         ) from error
 
 
@@ -96,6 +99,9 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     own = build.random_state(model, image_size, seed=0)
     names, _ = build.layout(model, image_size)
     place, rest = _placed(found, own, model, image_size, origin, key)
+    hints = (advice(each) for _, each in dictionaries(found, "") if not _is_whole(place, own))
+    if hint := next(filter(None, hints), None):
+        raise UserError(f"{origin}: does not fit {model}: {hint}")
     tensors, notes = _colour(_with_head(place, names, own), own, origin)
     loaded = {each: tensors[each] for each in own if each in tensors}
     _check_match(loaded, own, model, origin)
@@ -135,7 +141,14 @@ def _placed(
     names, children = build.layout(model, image_size)
     roots = {each.split(".")[0] for each in own}
     namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
-    return choose(places(found, names, namings), own, origin, model, key)
+    best, rest = choose(places(found, names, namings), own, origin, model, key)
+    if key is None and not _fits(best, own):
+        for how, tensors in conversions(found, model, image_size, own):
+            there = [place._replace(path=how) for place in places(tensors, names, [str])]
+            other, _ = choose(there, own, origin, model, None)
+            if _fits(other, own):
+                return other, []
+    return best, rest
 
 
 def choose(found: list[Place], own: build.State, origin: str, model: str, key: str | None) -> tuple[Place, list[Place]]:
@@ -152,8 +165,8 @@ def choose(found: list[Place], own: build.State, origin: str, model: str, key: s
         found = chosen
     found = found or [Place("", "", {}, {})]  # which is refused as another architecture
     needed = _needed(own)
-    whole = [each for each in found if len(needed & each.tensors.keys()) >= LEAST_MATCH * len(needed)]
-    fitting = [each for each in whole if not _misfits(each.tensors, own)] or whole
+    whole = [each for each in found if _is_whole(each, own)]
+    fitting = [each for each in whole if _fits(each, own)] or whole
     if not fitting:
         return max(found, key=lambda each: len(needed & each.tensors.keys())), []
     best = min(fitting, key=lambda each: each.rank)
@@ -161,8 +174,17 @@ def choose(found: list[Place], own: build.State, origin: str, model: str, key: s
 
 
 def _needed(own: build.State) -> set[str]:
-    # A count of batches is not a weight: files made before 2018, or converted ones, lack it.
-    return {each for each in own if not each.endswith("num_batches_tracked")}
+    # A count of batches and an index are not weights: files made before 2018, or converted ones, lack them.
+    return {each for each in own if not each.endswith(("num_batches_tracked", "relative_position_index"))}
+
+
+def _is_whole(place: Place, own: build.State) -> bool:
+    needed = _needed(own)
+    return len(needed & place.tensors.keys()) >= LEAST_MATCH * len(needed)
+
+
+def _fits(place: Place, own: build.State) -> bool:
+    return _is_whole(place, own) and not _misfits(place.tensors, own)
 
 
 def _with_head(place: Place, names: Sequence[str], own: build.State) -> build.State:

@@ -1,0 +1,62 @@
+"""What a file holds in other names than the model's, converted: by timm's own functions, and from transformers."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sweep.models import transformers
+from sweep.models.cuts import timm
+from sweep.models.places import dictionaries
+from sweep.models.spec import TIMM
+
+State = dict[str, Tensor]
+FILTER = "checkpoint_filter_fn"  # what timm calls the function that reads the files of a model's authors
+
+
+class Conversion(NamedTuple):
+    """A dictionary of a file, in the model's own names. how: what names the file has, in words."""
+
+    how: str
+    tensors: State
+
+
+def conversions(found: Any, model: str, image_size: int, own: Mapping[str, Tensor]) -> Iterator[Conversion]:
+    """Yield every dictionary of a file as each conversion makes it, where it makes anything of it."""
+    filters = [*_filters(model, image_size)]
+    for path, tensors in dictionaries(found, ""):
+        where = f"{path}: " if path else ""
+        renamed = transformers.renamed(tensors, model, own)
+        if renamed is not None:
+            yield Conversion(f"{where}names of {transformers.LIBRARY}", renamed)
+        bare = _without_prefix(tensors)
+        for convert in filters:
+            try:
+                made = convert(dict(bare))
+            except Exception:  # whatever timm makes of another model's file
+                continue
+            yield Conversion(f"{where}names of its authors, as timm reads them", made)
+
+
+def _without_prefix(tensors: State) -> State:
+    """Return tensors without what all of their names begin with."""
+    starts = {key.partition(".")[0] for key in tensors if "." in key}
+    if len(starts) == 1 and all("." in key for key in tensors):
+        return _without_prefix({key.partition(".")[2]: value for key, value in tensors.items()})
+    return tensors
+
+
+def _filters(model: str, image_size: int) -> Iterator[Callable[[State], State]]:
+    """Yield the function with which timm reads the files of the model's authors, in the ways that it has."""
+    if not model.startswith(TIMM):
+        return
+    built = timm.construct(model, image_size)
+    convert = getattr(sys.modules[type(built).__module__], FILTER, None)
+    if convert is None:
+        return
+    known = inspect.signature(convert).parameters
+    yield lambda tensors: convert(tensors, built) if len(known) > 1 else convert(tensors)
+    if "adapt_layer_scale" in known:  # of DeiT III
+        yield lambda tensors: convert(tensors, built, adapt_layer_scale=True)
