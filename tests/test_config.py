@@ -1,3 +1,4 @@
+import copy
 import re
 import shutil
 from collections.abc import Container
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from PIL import Image
 
 from sweep.cli import compose as cli
@@ -82,6 +84,22 @@ def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
     assert cli.varied(points) == [{}] * 12
     only = cli.points(["data=textures", "freeze_depth=0,2"], multirun=True)
     assert [point.facts.task for point in only] == ["textures"] * 2
+
+
+def test_composing_leaves_the_store_as_it_was() -> None:
+    """It is not copied for every config, so nothing that is composed may reach into it."""
+    store = ConfigStore.instance()
+
+    def kept() -> list[str]:
+        return [repr(store.repo[name]) for name in ("crossed", "data", "schema.yaml")] + [
+            str(store.load("schema.yaml"))
+        ]
+
+    before = kept()
+    changed = ["+crossed=greek_far", "data.per_class=3", "epochs=7", "optimizer.lr=0.1", "freeze_depth=1,2"]
+    assert len(cli.points(changed, multirun=True)) == 2
+    assert kept() == before
+    assert copy.deepcopy(store) is store
 
 
 def test_settings_that_vary_within_a_task_are_named(standin_source: None) -> None:
