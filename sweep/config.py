@@ -263,7 +263,7 @@ class Config:
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     dry_run: bool = False  # say what would be trained, and how long that would take; train nothing
     confirm_above: float | None = None  # hours: a sweep expected to take longer stops before it trains; null = none
-    tracker: Any = None  # tensorboard, mlflow, wandb, or a list of them, which then show every training, too
+    tracker: Any = None  # tensorboard, mlflow, wandb, trackio, or a list of them: they show every training, too
     log_level: LogLevel = LogLevel.info  # what the terminal shows beside the answer; debug: every epoch, too
     export: Export = Export.none  # or best: write each task's best model, by validation, to outputs/<name>/export
     model: ModelConfig = field(default_factory=ModelConfig)

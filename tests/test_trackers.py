@@ -1,5 +1,6 @@
 """Trackers show what the records say, once; read back by each library's own reader, where it is installed."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from conftest import Done
 
 from sweep.cli import trackers
-from sweep.cli.trackers import Run, Trackers, asked
+from sweep.cli.trackers import Run, Trackers, Trackio, asked, runs
 from sweep.config import Config
 from sweep.errors import UserError
 from sweep.plan.point import Point, plan
@@ -79,6 +80,22 @@ def test_each_training_is_shown_once(point: Point, root: Path, monkeypatch: pyte
     write(root, point, 1, 0.5)
     show(["kept"], point, root)
     assert [(run.params["seed"], run.final["test_accuracy"]) for run in Kept.runs] == [(1, 0.5)]
+
+
+def test_records_are_read_once_for_all_trackers(point: Point, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    original = record.read_members
+
+    def counted(folder: Path, seed: int) -> list[Record] | None:
+        reads.append(folder)
+        return original(folder, seed)
+
+    monkeypatch.setattr(record, "read_members", counted)
+    for name in ("kept", "also"):
+        monkeypatch.setitem(trackers.TRACKERS, name, ("sys", Kept))
+    made = Trackers(["kept", "also"], root)
+    made.end([point], {point.job: "the point"})
+    assert len(reads) == 2, "once for each of two seeds"
 
 
 def test_one_that_fails_or_is_slow_stops_nothing(
@@ -178,6 +195,32 @@ def test_wandb(point: Point, root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {each.key: each.value_json for run in begun for each in run.config.update}["freeze_depth"] == "5"
     ids = {each.run.run_id for run in runs["report"] for each in run if each.HasField("run")}
     assert len(ids) == 1, "the report of a rerun takes the place of the first"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_trackio(
+    point: Point, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    trackio = pytest.importorskip("trackio")
+    for test in (0.75, 0.5):
+        write(root, point, 1, test)
+        show(["trackio"], point, root)
+    other = Trackio(tmp_path / "elsewhere" / "mine")
+    (twin,) = [run for run in runs(point, "the point", root) if run.params["seed"] == 1]
+    other.show(dataclasses.replace(twin, id="of another folder"))
+    assert capsys.readouterr().out == "", "it says nothing between the sweep's lines"
+    found = {(run.name, run.id): run for run in trackio.Api().runs("mine")}
+    names = [f"{point.job}/seed-{seed}-lr-0.001" for seed in (0, 1)]
+    assert sorted(name for name, _ in found) == [*names, names[1]], (
+        "a rerun doubles none, and takes nobody else's place"
+    )
+    run = found[names[1], twin.id]
+    assert (run.config["freeze_depth"], run.config["lr"]) == (5, 0.001)
+    rows = trackio.SQLiteStorage.get_logs("mine", run.name, run_id=run.id)
+    assert [(row["step"], row["train_loss"]) for row in rows] == list(enumerate(LOSSES, start=1))
+    assert [row.get("final/test_accuracy") for row in rows] == [None, None, 0.5]
 
 
 def offline_records(content: bytes) -> list[Any]:

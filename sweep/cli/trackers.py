@@ -1,10 +1,11 @@
-"""tracker=: the trainings of a sweep in TensorBoard, MLflow or Weights & Biases, as soon as a point is done.
+"""tracker=: the trainings of a sweep in TensorBoard, MLflow, Weights & Biases or Trackio, as soon as a point is done.
 
 All of it is read from records, in a thread of its own: a tracker that fails or is slow is a warning, and no training
 waits for it. What was shown is noted in the sweep's folder, so that a rerun shows nothing twice.
 """
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import shutil
@@ -167,10 +168,7 @@ class WandB:
 
     def show(self, run: Run) -> None:
         with self._begun(id=run.id, name=run.name, group=run.group, config=dict(run.params)) as made:
-            by_step: dict[int, dict[str, float]] = {}
-            for step, key, value in steps(run):
-                by_step.setdefault(step, {})[key] = value
-            for step, values in by_step.items():
+            for step, values in by_step(run).items():
                 made.log(values, step=step)
             made.summary.update({f"final/{key}": value for key, value in run.final.items()})
 
@@ -198,6 +196,38 @@ class WandB:
         )
 
 
+class Trackio:
+    """A run per training in a project called as the sweep, where Trackio keeps those of this machine.
+
+    Written as its own importers write what has ended: its init() and finish() would print between the sweep's lines.
+    """
+
+    def __init__(self, root: Path) -> None:
+        import trackio  # noqa: PLC0415  optional
+
+        self.project, self.kept = root.name, trackio.SQLiteStorage
+        self.kept.validate_project_name(self.project)
+
+    def show(self, run: Run) -> None:
+        self.kept.delete_run(self.project, run.name, run_id=run.id)
+        rows = by_step(run)
+        last = max(rows, default=0)
+        rows[last] = rows.get(last, {}) | {f"final/{key}": value for key, value in run.final.items()}
+        config = {**run.params, "_Group": run.group}
+        self.kept.bulk_log(self.project, run.name, [*rows.values()], [*rows], config=config, run_id=run.id)
+
+    def end(self, files: Sequence[Path]) -> None:
+        """Keep no files: its runs hold numbers, and the report lies beside the sweep."""
+
+
+def by_step(run: Run) -> dict[int, dict[str, float]]:
+    """Return the curves' values of every epoch, the first being 1."""
+    found: dict[int, dict[str, float]] = {}
+    for step, key, value in steps(run):
+        found.setdefault(step, {})[key] = value
+    return found
+
+
 def steps(run: Run) -> Iterable[tuple[int, str, float]]:
     """Yield (epoch, the first being 1, curve, value)."""
     for key, values in run.curves.items():
@@ -209,6 +239,7 @@ TRACKERS: dict[str, tuple[str, Callable[[Path], Tracker]]] = {
     "tensorboard": ("tensorboard", TensorBoard),
     "mlflow": ("mlflow", MLflow),
     "wandb": ("wandb", WandB),
+    "trackio": ("trackio", Trackio),
 }  # what is imported, and what shows runs
 
 
@@ -240,7 +271,8 @@ class Trackers:
     def show(self, point: Point, label: str) -> None:
         """Have the point's runs shown, those that were not shown before."""
         if self.names:  # else nobody would take it out
-            self.queue.put(lambda name: self._show(name, runs(point, label, self.root)))
+            found = functools.cache(lambda: runs(point, label, self.root))  # read when the first tracker shows them
+            self.queue.put(lambda name: self._show(name, found()))
 
     def end(self, points: Sequence[Point], labels: Mapping[str, str]) -> None:
         """Show all of these points, keep the report's files, and wait until that is done; not for ever."""
