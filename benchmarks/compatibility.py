@@ -1,4 +1,4 @@
-"""Writes docs/compatibility.md: which models, files of weights and folders of images were tried, and what came of it.
+"""Writes docs/compatibility.md: which models, files of weights and data sets were tried, and what came of it.
 
     python -m benchmarks.compatibility [--to docs/compatibility.md]
 
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 
+from benchmarks.kept import KEPT
 from sweep.config import DataConfig, Unit
 from sweep.data import registry
 from sweep.data import task as data
@@ -188,13 +189,25 @@ def folders(names: Iterable[str], formats: Iterable[str] = ()) -> Iterator[Row]:
             yield Row(name, ", ".join(f"{each}/" for each in layout), _said(partial(_read, folder), folder))
 
 
+def others(names: Iterable[str]) -> Iterator[Row]:
+    """Yield how a data set of each other kind is read."""
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            config = KEPT[name].write(Path(folder))
+            yield Row(name, KEPT[name].example.replace("|", "\\|"), _said(partial(_counted, config), folder))
+
+
 def _load(path: Path) -> Sequence[str]:
     return weights.checkpoint(path, "resnet18", 32).notes
 
 
 def _read(folder: str) -> list[str]:
+    return _counted(DataConfig("image_folder", root=folder))
+
+
+def _counted(config: DataConfig) -> list[str]:
     registry.forget()
-    task = data.load(DataConfig("image_folder", root=folder), 8)
+    task = data.load(config, 8)
     counts = {"train": task.train, "validation": task.val, "test": task.test}
     return [f"{len(task.classes)} classes", *(f"{len(part.labels)} {name} images" for name, part in counts.items())]
 
@@ -205,6 +218,7 @@ def rows() -> dict[str, list[Row]]:
         "Models": [*models(TORCHVISION), *models(f"timm/{name}" for name in TIMM)],
         "Files of weights": [*checkpoints(CHECKPOINTS)],
         "Folders of images": [*folders(LAYOUTS, FORMATS)],
+        "Tables, parquet, arrow and tar files": [*others(KEPT)],
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import compatibility
 from benchmarks.compatibility import CHECKPOINTS, DOCS, FORMATS, LAYOUTS, TIMM, TORCHVISION, Row, table
+from benchmarks.kept import KEPT
 
 
 def committed() -> set[str]:
@@ -29,6 +30,7 @@ def test_some_rows_come_out_as_they_are_committed() -> None:
         *compatibility.models(["resnet18", "squeezenet1_1", "timm/test_resnet", "timm/test_vit"]),
         *compatibility.checkpoints(["DINO", "nn.Sequential", "other stem"]),
         *compatibility.folders(list(LAYOUTS)[::3], FORMATS[:1]),
+        *compatibility.others(list(KEPT)[::4]),
     ]
     assert lines_of(found) <= committed()
 
@@ -37,7 +39,7 @@ def test_every_example_has_a_row() -> None:
     rows = {line.split(" | ")[1] for line in committed()}
     assert {*TORCHVISION, *(f"timm/{name}" for name in TIMM)} <= rows
     families = {line.removeprefix("| ").split(" | ")[0] for line in committed()}
-    assert {*CHECKPOINTS, *LAYOUTS, *(f"{each} files" for each in FORMATS)} <= families
+    assert {*CHECKPOINTS, *LAYOUTS, *KEPT, *(f"{each} files" for each in FORMATS)} <= families
 
 
 @pytest.mark.marathon
