@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from sweep.cli import compose as cli
@@ -84,6 +87,55 @@ def test_bare_grid_sweeps_the_three_cases(standin_source: None) -> None:
     assert cli.varied(points) == [{}] * 12
     only = cli.points(["data=textures", "freeze_depth=0,2"], multirun=True)
     assert [point.facts.task for point in only] == ["textures"] * 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data=textures,glyphs_digits", "freeze_depth=0,2", "pretrained=true,false", "seeds=[0,1],[3]"],
+        ["model=resnet18,resnet34", "optimizer=adamw,sgd", "optimizer.lr=0.1,[0.1,0.2]", "freeze.epochs=null,3"],
+        ["+experiment=rule", "freeze_depth=1,5", "crossed=greek_far,noise_more", "replicate=r0,r1"],
+        ["data.classes=[1,2],null", "name='a=b,c',d", "++data.case=similar_more,dissimilar", "hydra.job.num=1,2"],
+        ["hydra.job.config.override_dirname.exclude_keys=[epochs]", "epochs=1,2", "batch_size=4,8"],
+    ],
+)
+def test_what_is_copied_is_what_hydra_composes(arguments: list[str]) -> None:
+    with cli.own_loader() as loader:
+        master = loader.load_configuration("config", ["data=textures"], run_mode=RunMode.MULTIRUN)
+        grid = cli.expand(loader, master, arguments, {})
+        made = cli.composed(loader, master, grid)
+        assert list(made) == [tuple(each) for each in grid]
+        for overrides, cfg in made.items():
+            whole = loader.load_sweep_config(master, list(overrides))
+            assert OmegaConf.to_container(cfg) == OmegaConf.to_container(whole)
+            assert OmegaConf.is_struct(cfg) == OmegaConf.is_struct(whole)
+        assert len({id(each) for each in made.values()}) == len(grid) >= 4
+
+
+def test_hydra_is_asked_once_per_choice_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = ConfigLoaderImpl.load_sweep_config
+
+    def counting(loader: ConfigLoaderImpl, master: DictConfig, overrides: list[str]) -> DictConfig:
+        asked.append(overrides)
+        return real(loader, master, overrides)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
+    points = cli.points(["data=textures,glyphs_digits", "freeze_depth=0,1,2,3", "batch_size=8,16"], multirun=True)
+    assert (len(points), len(asked)) == (16, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["freeze_depth=0,deep", "epochs=1,[1]", "pretrained=true,maybe", "optimizer.lr=0.1,{a:1}"]
+)
+def test_a_wrong_value_of_a_later_point_is_said_as_hydra_does(wrong: str) -> None:
+    def said(argument: str) -> str:
+        with pytest.raises(UserError) as error:
+            cli.points(["data=textures", argument], multirun=True)
+        return str(error.value)
+
+    key, _, values = wrong.partition("=")
+    assert said(wrong) == said(f"{key}={values.partition(',')[2]}")
 
 
 def test_composing_leaves_the_store_as_it_was() -> None:

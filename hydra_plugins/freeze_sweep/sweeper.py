@@ -70,7 +70,7 @@ class FreezeSweeper(Sweeper):
         elsewhere = settings._target_ in CHECKS and CHECKS[settings._target_](settings)
         loader = self.context.config_loader
         grid = compose.expand(loader, self.master, [*self._given(), *arguments], self.stands_for)
-        composed = {tuple(each): loader.load_sweep_config(self.master, each) for each in grid}
+        composed = compose.composed(loader, self.master, grid)
 
         if self.show:
             print(compose.shown(composed, self.show), end="")
