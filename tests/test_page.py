@@ -91,7 +91,7 @@ def test_parts_come_in_order_with_headings_and_alternatives(rich: Path) -> None:
     assert [text for tag, text in found.headings if tag == "h2"] == [
         "The answer",
         "Accuracy by frozen blocks",
-        "Accuracy against training time",
+        "Accuracy against training time and memory",
         "Comparison",
         "What the verdict rests on",
         "Learning curves",
@@ -252,7 +252,7 @@ def test_old_folders_have_a_page_too(tmp_path: Path) -> None:
     main([str(tmp_path)])
     titles = [text for tag, text in built(tmp_path).headings if tag == "h2"]
     assert "Comparison" in titles
-    assert "Accuracy against training time" not in titles
+    assert "Accuracy against training time and memory" not in titles
     main([str(tmp_path), "--to", str(tmp_path / "merged")])
     assert "Comparison" in built(tmp_path / "merged").text
 
@@ -275,6 +275,24 @@ def test_a_thousand_records_make_a_small_page(rich: Path) -> None:
     assert sum(len(each.members) for each in table.read(rich, points)) == 1008
     render.grow(rich, 3)
     assert 100_000 < (rich / "report.html").stat().st_size < 5_000_000
+
+
+def test_memory_has_pictures_where_it_is_of_the_point_alone(rich: Path) -> None:
+    """On a GPU; on a CPU the process keeps the peak of points before."""
+    points = table.read_manifest(rich)[0]
+    made = {}
+    for device in ("cpu, 2 threads (x86_64)", "NVIDIA H100"):
+        edit(rich, points, lambda member, device=device: setattr(member, "device", device))  # type: ignore[misc]
+        render.build(rich)
+        labels = [attributes.get("aria-label") or "" for _, attributes in built(rich).tags]
+        made[device[:3]] = [label for label in labels if label.startswith("Test accuracy against peak memory")]
+    assert made["cpu"] == []
+    assert len(made["NVI"]) == 3
+    assert "pretrained, 4 frozen: 90.1 %" in made["NVI"][0]
+    # Of every task the deepest freeze takes least, and what is as good or better elsewhere takes more.
+    on_front = [[each.split(":")[0] for each in label.split("; ") if "(front)" in each] for label in made["NVI"]]
+    assert [len(each) for each in on_front] == [1, 2, 3]
+    assert "pretrained, 4 frozen" in on_front[1]
 
 
 def test_the_pareto_front_is_what_nothing_beats() -> None:

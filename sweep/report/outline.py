@@ -29,7 +29,8 @@ IN_SHORT = (
 OF_COSTS = (
     "Training time of one model, the chosen learning rate's, mean over seeds, without the pass through the frozen"
     " blocks. front marks what no other row of its task beats in both accuracy and time. Memory is the peak of the"
-    " whole process on a CPU, of the device's allocator on a GPU."
+    " device's allocator on a GPU; on a CPU it is of the whole process, which later points share with those before"
+    " them, so that there is no picture of it."
 )
 OF_TESTS = (
     "Primary tests are corrected by Holm, exploratory ones by Benjamini-Hochberg; p-values are one-sided in the rule's"
@@ -89,7 +90,7 @@ def outline(said: Content, running: bool = False) -> list[Part]:
     parts = [
         Part("answer", "The answer", answer, answer),
         Part("accuracy", "Accuracy by frozen blocks", accuracy, accuracy),
-        Part("cost", "Accuracy against training time", _costs(said)),
+        Part("cost", "Accuracy against training time and memory", _costs(said)),
         Part("comparison", "Comparison", [*tables, *_text(HOW_TO_READ)], [*tables, *_text(_in_short(said))]),
         _table(
             "side",
@@ -156,7 +157,8 @@ def _verdict(section: Section) -> Iterator[Block]:
 
 def _costs(said: Content) -> list[Block]:
     found = list(_each(said, lambda section: [Block("table", rows=section.costs)] if section.costs else []))
-    return [*_pictures(said, "cost"), *found, *_text([OF_COSTS])] if found else []
+    drawn = [*_pictures(said, "cost"), *_pictures(said, "memory")]
+    return [*drawn, *found, *_text([OF_COSTS])] if found else []
 
 
 def _mistakes(said: Content) -> Iterator[Block]:

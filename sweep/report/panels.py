@@ -70,7 +70,7 @@ class Tips:
 
 
 def of(kind: str, said: Content, variant: Variant) -> list[Panel]:
-    """Return the panels of this kind (accuracy, cost, curves, scores) for every task that has something to show."""
+    """Return the panels of this kind (accuracy, cost, memory, curves, scores) for every task with something to show."""
     found = [_drawn(kind, said, variant, str(task)) for task in variant.summary["task"].unique()]
     return [panel for panel in found if panel]
 
@@ -85,12 +85,14 @@ def _drawn(kind: str, said: Content, variant: Variant, task: str) -> Panel | Non
     shown: dict[str, Callable[[], object]] = {
         "accuracy": lambda: (part.to_csv(), judged.choices.get(task), judged.kept_depth.get(task)),
         "cost": lambda: part.to_csv(),
+        "memory": lambda: (part.to_csv(), said.rows["device"].unique().tolist()),
         "curves": lambda: chosen_curves(said, variant, task).to_csv(),
         "scores": lambda: each and (each.depths.tolist(), {name: list(x) for name, x in (each.scores or {}).items()}),
     }
     draw: dict[str, Callable[[], Panel | None]] = {
         "accuracy": lambda: accuracy(variant, task),
         "cost": lambda: cost(variant, task),
+        "memory": lambda: memory(said, variant, task),
         "curves": lambda: curves(said, variant, task),
         "scores": lambda: scores(variant, task),
     }
@@ -123,40 +125,57 @@ def accuracy(variant: Variant, task: str) -> Panel | None:
 
 def cost(variant: Variant, task: str) -> Panel | None:
     """Return test accuracy against training time, with the Pareto front, and memory in the tooltips."""
-    part = variant.summary[(variant.summary["task"] == task) & variant.summary["mean"].notna()]
-    part = part[part["train_seconds"].gt(0)]
+    part = variant.summary[variant.summary["task"] == task]
+    return _against(part, part["train_seconds"], "training time", "s", variant.label)
+
+
+def memory(said: Content, variant: Variant, task: str) -> Panel | None:
+    """Return test accuracy against peak memory, with the Pareto front; None of a CPU.
+
+    There the peak is of the process: whichever points it trained before, later ones have at least theirs.
+    """
+    if said.rows["device"].astype(str).str.startswith("cpu").any():
+        return None
+    part = variant.summary[variant.summary["task"] == task]
+    return _against(part, part["peak_memory_bytes"] / 2**20, "peak memory", "MiB", variant.label)
+
+
+def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: str) -> Panel | None:
+    """Return test accuracy against what was spent for it, with the Pareto front. label: the variant's."""
+    known = part["mean"].notna() & spent.gt(0)
+    part, spent = part[known], spent[known].astype(float)
     if part.empty:
         return None
-    with mpl.rc_context({**STYLE, "svg.hashsalt": f"cost {variant.label} {task}"}):
+    task = str(part["task"].iloc[0])
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"{name} {label} {task}"}):
         figure, axis = _panel(AXES)
         tips, words = Tips(), []
-        best = costs.front(part["train_seconds"].tolist(), part["mean"].tolist())
-        line = part[best].sort_values("train_seconds")
-        axis.plot(
-            line["train_seconds"], 100 * line["mean"], color="#e6550d", linewidth=1.2, drawstyle="steps-post", zorder=1
-        )
+        best = costs.front(spent.tolist(), part["mean"].tolist())
+        line = spent[best].sort_values()
+        heights = 100 * part["mean"]
+        axis.plot(line, heights[line.index], color="#e6550d", linewidth=1.2, drawstyle="steps-post", zorder=1)
         for is_pretrained, _, style in figures.ARMS:
             arm = part[part["pretrained"].astype(bool) == is_pretrained]
             plain = {**style, "linestyle": "none", "markersize": 7}
             half = 100 * np.nan_to_num((arm["high"] - arm["mean"]).to_numpy(float))
-            axis.errorbar(arm["train_seconds"], 100 * arm["mean"], yerr=half, elinewidth=0.7, **plain)
-        for (_, cell), on_front in zip(part.iterrows(), best, strict=True):
-            place = (cell["train_seconds"], 100 * cell["mean"])
+            axis.errorbar(spent[arm.index], 100 * arm["mean"], yerr=half, elinewidth=0.7, **plain)
+        for (_, cell), x, on_front in zip(part.iterrows(), spent.tolist(), best, strict=True):
+            place = (x, 100 * cell["mean"])
             axis.annotate(str(cell["freeze_depth"]), place, (6, 5), textcoords="offset points", color="#000000")
             words.append(f"{_arm(cell)}, {cell['freeze_depth']} frozen: {_share(cell)} after {_spent(cell)}")
             words[-1] += " (front)" if on_front else ""
             tips.add(axis, *place, words[-1])
-        _scale_time(axis, part["train_seconds"])
+        _scale(axis, spent)
         axis.set_ylim(0, 102)
-        axis.set_xlabel("training time of one model, s")
+        axis.set_xlabel(f"{name} of one model, {unit}" if unit == "s" else f"{name}, {unit}")
         axis.set_ylabel("test accuracy, %")
         _grid(axis)
-        return Panel(task, f"Test accuracy against training time, {task}. {'; '.join(words)}.", _svg(figure, tips))
+        return Panel(task, f"Test accuracy against {name}, {task}. {'; '.join(words)}.", _svg(figure, tips))
 
 
-def _scale_time(axis: Axes, seconds: pd.Series) -> None:
-    """Make the axis of time logarithmic where times differ much."""
-    low, high = seconds.min(), seconds.max()
+def _scale(axis: Axes, spent: pd.Series) -> None:
+    """Make the axis logarithmic where values differ much."""
+    low, high = spent.min(), spent.max()
     if high > 8 * low:
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
