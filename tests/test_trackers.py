@@ -144,7 +144,12 @@ def test_tensorboard(point: Point, root: Path) -> None:
     found = reader.EventAccumulator(str(folder)).Reload()
     assert [(each.step, each.value) for each in found.Scalars("train_loss")] == list(enumerate(LOSSES, start=1))
     assert [each.value for each in found.Scalars("final/test_accuracy")] == [0.5]
-    assert "_hparams_/session_start_info" in found.summary_metadata
+    said = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert all(name.encode() in said for name in trackers.HPARAMS)
+    columns = found.summary_metadata["_hparams_/experiment"].plugin_data.content
+    assert all(f"final/{name}".encode() in columns for name in trackers.FINAL), "also those that this run lacks"
+    (settings,) = found.Tensors("settings/text_summary")
+    assert "- epochs: 3" in settings.tensor_proto.string_val[0].decode()
     text = reader.EventAccumulator(str(root / "tensorboard/report")).Reload()
     assert text.Tags()["tensors"] == ["report/text_summary"]
 
@@ -164,6 +169,7 @@ def test_mlflow(point: Point, root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(children) == ["0", "1"]
     assert len(found) == 3, "a rerun doubles none"
     child = children["1"]
+    assert child.info.run_name == "the point, seed 1, lr 0.001"
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.data.metrics["final.test_accuracy"] == 0.5
     history = client.get_metric_history(child.info.run_id, "train_loss")
@@ -185,7 +191,7 @@ def test_wandb(point: Point, root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         said = offline_records(file.read_bytes())
         (name,) = {each.run.display_name for each in said if each.HasField("run")}
         runs.setdefault(name, []).append(said)
-    names = [f"{point.job}/seed-{seed}-lr-0.001" for seed in (0, 1)]
+    names = [f"the point, seed {seed}, lr 0.001" for seed in (0, 1)]
     assert [len(runs[name]) for name in names] == [1, 1], "a rerun doubles none"
     (said,) = runs[names[0]]
     items = [item for each in said if each.HasField("history") for item in each.history.item]
@@ -212,7 +218,7 @@ def test_trackio(
     other.show(dataclasses.replace(twin, id="of another folder"))
     assert capsys.readouterr().out == "", "it says nothing between the sweep's lines"
     found = {(run.name, run.id): run for run in trackio.Api().runs("mine")}
-    names = [f"{point.job}/seed-{seed}-lr-0.001" for seed in (0, 1)]
+    names = [f"the point, seed {seed}, lr 0.001" for seed in (0, 1)]
     assert sorted(name for name, _ in found) == [*names, names[1]], (
         "a rerun doubles none, and takes nobody else's place"
     )

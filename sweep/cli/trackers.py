@@ -34,17 +34,21 @@ FACTS = (
     *("task", "case", "source", "model", "pretrained", "freeze_depth", "n_blocks", "unit", "batchnorm", "which"),
     *("optimizer", "epochs", "batch_size", "precision", "augment", "image_size", "n_classes"),
 )
+# TensorBoard's table of runs opens on the first five of these by the alphabet; all settings are text beside it.
+HPARAMS = ("freeze_depth", "lr", "model", "pretrained", "seed", "selected", "source", "status", "task")
 
 
 @dataclass(frozen=True)
 class Run:
     """One training as a tracker shows it.
 
-    name: unique in its sweep. id: the same for the same training in any command. group: how its point is called.
+    name: unique in its sweep, the same in any command. title: in words. id: of the same training in any command.
+    group: how its point is called.
     params: settings and facts. curves: a value per epoch. final: after the last one; of the test, if it was chosen.
     """
 
     name: str
+    title: str
     id: str
     group: str
     params: Mapping[str, str | int | float | bool]
@@ -70,6 +74,7 @@ def _run(member: Record, label: str, root: Path) -> Run:
     final = {key: getattr(member, key) for key in FINAL}
     return Run(
         name,
+        f"{label}, seed {member.seed}, lr {member.lr:g}",
         digest([str(root.resolve()), name]),
         label,
         {key: value for key, value in params.items() if value is not None},
@@ -100,9 +105,11 @@ class TensorBoard:
 
         shutil.rmtree(self.folder / run.name, ignore_errors=True)
         with SummaryWriter(str(self.folder / run.name)) as writer:
-            known = hparams(dict(run.params), {f"final/{key}": 0.0 for key in run.final})  # type: ignore[no-untyped-call]
-            for summary in known:
+            named = {key: run.params[key] for key in HPARAMS if key in run.params}
+            columns = {f"final/{key}": 0.0 for key in FINAL}  # those of the first run are the table's: name all of them
+            for summary in hparams(named, columns):  # type: ignore[no-untyped-call]
                 writer.file_writer.add_summary(summary)
+            writer.add_text("settings", "\n".join(f"- {key}: {value}" for key, value in run.params.items()))
             for step, key, value in steps(run):
                 writer.add_scalar(key, value, step)
             for key, value in run.final.items():
@@ -138,7 +145,7 @@ class MLflow:
         while earlier := self._found(run.id):
             self.client.delete_run(earlier)
         tags = {"mlflow.parentRunId": self.parent, "point": run.group}
-        made, now = self._made(run.id, run.name, tags), int(1000 * time.time())
+        made, now = self._made(run.id, run.title, tags), int(1000 * time.time())
         metrics = [Metric(key, value, now, step) for step, key, value in steps(run)]
         metrics += [Metric(f"final.{key}", value, now, 0) for key, value in run.final.items()]
         params = [Param(key, str(value)) for key, value in run.params.items()]
@@ -167,7 +174,7 @@ class WandB:
         self.root = root
 
     def show(self, run: Run) -> None:
-        with self._begun(id=run.id, name=run.name, group=run.group, config=dict(run.params)) as made:
+        with self._begun(id=run.id, name=run.title, group=run.group, config=dict(run.params)) as made:
             for step, values in by_step(run).items():
                 made.log(values, step=step)
             made.summary.update({f"final/{key}": value for key, value in run.final.items()})
@@ -209,12 +216,12 @@ class Trackio:
         self.kept.validate_project_name(self.project)
 
     def show(self, run: Run) -> None:
-        self.kept.delete_run(self.project, run.name, run_id=run.id)
+        self.kept.delete_run(self.project, run.title, run_id=run.id)
         rows = by_step(run)
         last = max(rows, default=0)
         rows[last] = rows.get(last, {}) | {f"final/{key}": value for key, value in run.final.items()}
         config = {**run.params, "_Group": run.group}
-        self.kept.bulk_log(self.project, run.name, [*rows.values()], [*rows], config=config, run_id=run.id)
+        self.kept.bulk_log(self.project, run.title, [*rows.values()], [*rows], config=config, run_id=run.id)
 
     def end(self, files: Sequence[Path]) -> None:
         """Keep no files: its runs hold numbers, and the report lies beside the sweep."""
