@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -205,7 +206,7 @@ def test_a_page_reloads_while_the_sweep_runs_and_no_longer(rich: Path) -> None:
 def test_a_page_is_written_after_points_but_takes_little_time(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[float] = []
 
-    def grow(root: Path, every: float) -> None:
+    def grow(root: Path, every: float, old: Collection[str]) -> None:
         time.sleep(0.4)
         (root / page.NAME).write_text("x")
         written.append(every)
@@ -224,6 +225,27 @@ def test_a_page_is_written_after_points_but_takes_little_time(rich: Path, monkey
     assert len(written) == 2
     live.Growing(rich).refresh()
     assert len(written) == 2, "another process heeds it"
+
+
+def test_results_that_are_trained_anew_count_when_they_are_there(rich: Path) -> None:
+    points = table.read_manifest(rich)[0]
+    growing = live.Growing(rich, {point.job: point.seeds for point in points[:4]})
+
+    def state() -> str:
+        growing.refresh(force=True)
+        found = re.search(r"\d+ of 18 points are finished", " ".join(built(rich).text.split()))
+        return found[0] if found else ""
+
+    assert state().startswith("14 of 18")
+    folder = record.job_folder(rich, points[0].job)
+    for seed, finished in zip(points[0].seeds, ("14 of 18", "15 of 18"), strict=True):
+        record.write_members(folder, seed, record.read_members(folder, seed) or [])
+        assert state().startswith(finished), "a point counts when all of its seeds are new"
+    again = live.Growing(rich, {point.job: point.seeds for point in points})
+    again.refresh(force=True)
+    assert "0 of 18 points are finished" in " ".join(built(rich).text.split())
+    live.Growing(rich).refresh(force=True)
+    assert "18 of 18 points are finished" in " ".join(built(rich).text.split())
 
 
 def test_a_page_that_cannot_be_written_stops_no_sweep(

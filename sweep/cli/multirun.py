@@ -309,7 +309,8 @@ def _train(
     for point in owed.values():
         record.clear_failure(record.job_folder(sweep.root, point.job))  # on_error=stop heeds those of this run
     progress.outlook = outlook(list(sweep.points.values()), list(owed.values()), sweep.root, session)
-    page = Growing(sweep.root)
+    again = {point.job: point.config.seed_list for point in owed.values() if point.config.force}
+    page = Growing(sweep.root, again)
     job = Job(sweep.root, owed, sweep.depths(), session, progress, page)
     with page.kept_up(), interrupt.postponed():
         launch(job, list(owed))

@@ -7,7 +7,7 @@ import dataclasses
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,15 +110,16 @@ def of(root: Path, points: Sequence[table.Entry], study: StudyConfig) -> Result:
     return Result(root, _gather(root, points, table.read(root, points), study))
 
 
-def grow(root: Path, every: float | None) -> None:
+def grow(root: Path, every: float | None, old: Collection[str] = ()) -> None:
     """Write report.html alone, of a sweep that runs: a verdict as far as points go, no word of those to come.
 
     every: the seconds until it is written again, at least; None = it has ended before its report could be made.
+    old: jobs whose results are shown, but still to be replaced.
     """
     points, study = table.read_manifest(root)
     reads = table.read(root, points)
     lacking = {each.point.job for each in reads if not any(member.selected for member in each.members)}
-    done = sum(point.job not in lacking for point in points)
+    done = sum(point.job not in lacking and point.job not in old for point in points)
     said = _gather(root, points, reads, dataclasses.replace(study, allow_missing=True))
     page.write(root, said, None if every is None else page.Running(done, len(points), time.time(), every))
 
