@@ -172,6 +172,61 @@ def test_other_files_are_one_line(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "wrapper", ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "module.", "module._orig_mod."]
+)
+@pytest.mark.parametrize("within", ["layer1.", "layer2.0.", "layer3.1.conv1."])
+def test_wrappers_of_single_layers_are_passed_over(state: State, tmp_path: Path, wrapper: str, within: str) -> None:
+    wrapped = {f"module.{key.replace(within, within + wrapper)}": value for key, value in state.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "a.pth")
+    same(load(tmp_path / "a.pth"), state)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: [state, 3], lambda state: (3, {"a": [state]})])
+def test_lists_are_looked_into(state: State, tmp_path: Path, wrap: Any) -> None:
+    torch.save(wrap(state), tmp_path / "a.pth")
+    same(load(tmp_path / "a.pth"), state)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda value: value.to(torch.int8), r"quantised \(int8\)"),
+        (lambda value: value.to(torch.float8_e4m3fn), r"quantised \(float8_e4m3fn\)"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), r"quantised \(qint8\)"),
+        (lambda value: value.to_sparse(), r"sparse \(float32\)"),
+        (lambda value: value.to("meta"), r"without numbers \(float32\)"),
+    ],
+)
+def test_weights_that_are_no_plain_floats_are_one_line(state: State, tmp_path: Path, change: Any, said: str) -> None:
+    torch.save({key: change(value) if value.dim() == 4 else value for key, value in state.items()}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=rf"conv1.weight is {said}; save the weights as plain floats") as caught:
+        load(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_stays_random_is_named(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({key: value for key, value in state.items() if key != "conv1.weight"}, tmp_path / "a.pth")
+    load(tmp_path / "a.pth")
+    assert "1 missing (conv1.weight: random)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>404", "a page of text"),
+        (b"\x89HDF\r\n\x1a\n" * 9, "HDF5"),
+        (b"GGUF\x03\0\0\0" * 9, "GGUF"),
+    ],
+)
+def test_files_of_other_kinds_say_what_they_are(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(UserError, match=f"is no file of weights of torch: it is {said}"):
+        load(tmp_path / "a.pth")
+
+
 # --- whole models, folders, heads -----------------------------------------------------------------------------
 
 

@@ -195,6 +195,31 @@ def test_images_without_class_folders_are_refused_with_what_is_there(tmp_path: P
         data.check(folder(tmp_path))
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "Validation", "Testing")])
+def test_splits_inside_the_classes_are_not_read_as_one(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for split in names:
+        for name in "ab":
+            fill(tmp_path / name, classes="x").joinpath("x").rename(tmp_path / name / split)
+    with pytest.raises(UserError, match=r"the class folders hold splits \(a/.*move them to .*/a/ and so on, or add"):
+        data.check(folder(tmp_path))
+    data.check(folder(tmp_path, layout=Layout.classes))
+
+
+def test_folders_inside_the_classes_that_are_no_splits_are_read(tmp_path: Path) -> None:
+    for name, inside in (("a", "train"), ("a", "test"), ("b", "north"), ("b", "south")):
+        fill(tmp_path / name, classes="x").joinpath("x").rename(tmp_path / name / inside)
+    data.check(folder(tmp_path))  # a is a kind of picture of stations, perhaps
+
+
+@pytest.mark.parametrize(("suffix", "hint"), [("", "6 without a suffix"), (".heics", "6 .heics")])
+def test_a_class_without_images_says_what_else_it_holds(tmp_path: Path, suffix: str, hint: str) -> None:
+    fill(tmp_path)
+    for file in (tmp_path / "a").iterdir():
+        file.rename(file.with_suffix(suffix))
+    with pytest.raises(UserError, match=rf"no images in .*a; add some .*can be read: {hint}"):
+        data.check(folder(tmp_path))
+
+
 def test_plain_folders_need_no_words(tmp_path: Path) -> None:
     fill(tmp_path / "plain")
     for split in ("train", "test"):

@@ -313,6 +313,10 @@ def test_wrong_tables_are_one_line_before_any_image_is_read(
         (b"", "has no rows"),
         (b"\n\n", "has no rows"),
         (b'path,label\n0.png,"open\n1.png,b\n', r"cannot be read from line 2 on \(.*\); look for a stray quote"),
+        (b'[{"path": "0.png", "label": "a"}]', "is JSON; save it as a csv"),
+        (b'{"path": "0.png", "label": "a"}\n', "is JSON; save it as a csv"),
+        (b"\x1f\x8b....", "is compressed; unpack it"),
+        (b"path label\n0.png a\n", "one of path label; cells are parted by a comma"),
         (b"PK\x03\x04....", "is a spreadsheet or an archive; save it as CSV"),
         (b"PAR1....", "is no whole parquet file"),
         (b"\x89PNG\r\n\x1a\n\0\0", "is no table of text"),
@@ -324,6 +328,23 @@ def test_files_that_are_no_table_are_one_line(images: Path, content: bytes, mess
     with pytest.raises(UserError, match=message) as caught:
         data.check(config(images / "t.csv"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("start", ["sep=;\n", '"sep=;"\r\n', "# made by me\n", "# made by me\n# in May\n"])
+def test_what_programs_write_above_the_header_is_passed_over(images: Path, start: str) -> None:
+    plain = data.load(config(write(images / "plain.csv", rows())), 8)
+    content = start + text(rows(), ";" if "sep" in start else ",")
+    (images / "t.csv").write_text(content)
+    assert greys(data.load(config(images / "t.csv"), 8)) == greys(plain)
+    (images / "t.csv").write_text(content + "gone\n")
+    with pytest.raises(UserError, match=rf"line {25 + start.count(chr(10)) + 1} has 1 cells"):
+        data.check(config(images / "t.csv"))
+
+
+def test_columns_that_are_not_read_are_said(images: Path) -> None:
+    table = rows(24, lambda n: n % 2, head=("path", "label", "is_train"))
+    notes = data.notes(config(write(images / "t.csv", table)))
+    assert "of the columns, path is path, label is label; not read: is_train" in notes
 
 
 def test_settings_that_do_not_belong_together_are_one_line(images: Path) -> None:

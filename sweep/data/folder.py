@@ -65,6 +65,8 @@ def look(
             where, allowed = splits[split] / classes[min(empty)], ", ".join(decode.EXTENSIONS)
             inner = hints.nested(splits[split], classes)
             hint = f"; one folder too high? {inner}" if inner else ""
+            if tally.suffixes:
+                hint += f"; {tally.left_out()}"
             if tally.suffixes[".npy"]:
                 hint += "; .npy files are read where data.channels names bands, such as data.channels=4"
             raise UserError(f"data.root={root}: no images in {where}; add some ({allowed}) or remove it{hint}")
@@ -78,8 +80,25 @@ def look(
         rows.append([str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns])
     # Also which images choose, where that is not left to data.val_fraction: without it, names stay what they were.
     roles: Any = [rows, {split: len(entries) for split, entries in files.items()}] if "val" in files else rows
+    if kind is Layout.auto and len(splits) == 1:
+        _refuse_splits_inside(root, splits["train"], classes)
     notes += tally.notes() + _too_high(classes, files, splits) + masks_among(files)
     return Listing(classes, files, digest(roles)), notes
+
+
+def _refuse_splits_inside(root: str, top: Path, classes: tuple[str, ...]) -> None:
+    """Raise UserError if every class folder holds folders that are splits: read as one, test images are trained on."""
+    inside = [layout.subfolders(top / name) for name in classes]
+    said = [
+        {found[0] if (found := layout.split_name(each)) and not found[1] else "" for each in names} for names in inside
+    ]
+    if all({"train"} < own <= layout.WORDS.keys() for own in said):
+        own = ", ".join(f"{classes[0]}/{each}/" for each in inside[0])
+        moved = ", ".join(f"{each}/{classes[0]}/" for each in inside[0])
+        raise UserError(
+            f"data.root={root}: the class folders hold splits ({own}); move them to {moved} and so on, or add "
+            "data.layout=classes to hold out images at random"
+        )
 
 
 def _too_high(classes: tuple[str, ...], files: Files, splits: dict[str, Path]) -> list[str]:

@@ -146,7 +146,9 @@ def _columns(where: str, opened: table.Table, config: DataConfig) -> tuple[Colum
                 f"the {kind} is column {usual[0]}, not {usual[1]} (data.{kind}_column={usual[1]} changes that)"
             )
     found = [f"{kind} is {name}" for kind, name in chosen.items() if name is not None]
-    notes.insert(0, f"of the columns, {', '.join(found)}")
+    others = [name for name in opened.names if name and name not in chosen.values()]
+    rest = f"; not read: {_some(others)}" if others else ""
+    notes.insert(0, f"of the columns, {', '.join(found)}{rest}")
     if chosen["group"] and not config.group_column:
         notes.append(f"images with the same {chosen['group']} are never parted (data.group_column=none parts them)")
     path, label = str(chosen["path"]), str(chosen["label"])
@@ -157,6 +159,7 @@ def _no_column(where: str, opened: table.Table, kind: str, what: str) -> UserErr
     names = [name for name in opened.names if name]
     seen = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     header = "; the first line must name the columns" if any(Path(name).suffix for name in names) else ""
+    header += "; cells are parted by a comma, semicolon, tab or |" if len(opened.names) == 1 else ""
     none = "" if kind in NEEDED else f", or {table.NONE}"
     return UserError(f"{where}: {what}; data.{kind}_column names it, one of {seen}{none}{header}")
 

@@ -52,11 +52,18 @@ def read(where: str, path: Path) -> Table:
         raise UserError(f"{where}: cannot be read ({error.strerror})") from error
     if content.startswith(b"PAR1"):
         return _parquet(where, path)
+    if content.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        raise UserError(f"{where}: is compressed; unpack it")
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{where}: is a spreadsheet or an archive; save it as CSV")
     text, notes = _decoded(content)
     if "\0" in text:
         raise UserError(f"{where}: is no table of text; use a csv, tsv or parquet file")
+    if text.lstrip().startswith(("{", "[")):
+        raise UserError(f"{where}: is JSON; save it as a csv, tsv or parquet table with a row per image")
+    told, text = _start(text)
+    if told:
+        return _text(where, text, told, notes)
     separators = sorted(SEPARATORS, key=lambda each: path.suffix.lower() in (".tsv", ".tab") and each != "\t")
     separator = max(separators, key=lambda each: _fit(text, each))
     return _text(where, text, separator, notes)
@@ -99,6 +106,16 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
         return content.decode("cp1252"), ["it is not UTF-8, and read as Windows-1252"]
     except UnicodeDecodeError:
         return content.decode("latin-1"), ["it is not UTF-8, and read as Latin-1"]
+
+
+def _start(text: str) -> tuple[str, str]:
+    """Return the separator that a spreadsheet's first line names, "" if none, and the text without it and comments."""
+    said = re.match(r'"?sep=(.)"?(?=[\r\n])', text)
+    if said:
+        return said[1], text[said.end() :]
+    comments = re.match(r"(?:#[^\r\n,;\t|]*(?:\r\n|\n|\r))+", text)
+    blank = re.sub(r"[^\r\n]", "", comments[0]) if comments else ""  # so that lines keep their numbers
+    return "", blank + text[comments.end() if comments else 0 :]
 
 
 def _fit(text: str, separator: str) -> tuple[int, int]:

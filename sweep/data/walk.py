@@ -32,12 +32,17 @@ class Tally:
         self.again = 0  # files that links lead to once more
         self.loops: list[str] = []  # links to a folder that they lie in
 
+    def left_out(self) -> str:
+        """Return how many files of which suffix are no images."""
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
+        heif = "; pip install pillow-heif reads .heic" if self.suffixes[".heic"] or self.suffixes[".heif"] else ""
+        return f"left out, because they are no images that can be read: {counts}{heif}"
+
     def notes(self) -> list[str]:
         """Return a sentence on each."""
         made = []
         if self.suffixes:
-            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
-            made.append(f"left out, because they are no images that can be read: {counts}")
+            made.append(self.left_out())
         if self.several_frames:
             made.append(f"of {self.several_frames} {', '.join(decode.MOVING)} files the first frame is read")
         if self.loops:

@@ -23,6 +23,15 @@ _DAMAGE = (
 )
 
 
+OTHERS = {  # how files begin that are no weights of torch, and what they are
+    b"version h": "it is a pointer of Git LFS; fetch the file itself, with git lfs pull",
+    b"<": "it is a page of text, as a download leaves that has failed; fetch it again",
+    b"\x89HDF": "it is HDF5, as Keras writes; convert it to safetensors",
+    b"GGUF": "it is GGUF, as llama.cpp reads; use the model's safetensors",
+    b"\x93NUMPY": "it is an array of numpy; save a state dict with torch.save or as safetensors",
+}
+
+
 class Content(NamedTuple):
     """What a file holds, on the CPU.
 
@@ -41,6 +50,9 @@ def read(path: Path) -> Content:
     try:
         with path.open("rb") as file:
             start = file.read(9)
+        for begins, what in OTHERS.items():
+            if start.startswith(begins):
+                raise UserError(f"source.path={path}: is no file of weights of torch: {what}")
         if start[8:] == b"{":  # after the length of safetensors' header
             return Content(load_file(path))
         if start[:1] == b"{":
@@ -107,6 +119,8 @@ def _unwrapped(found: Any) -> Any:
     """Return what a file holds, with the tensors of a whole model in place of that model, by their usual names."""
     if isinstance(found, dict):
         return {key: _unwrapped(value) for key, value in found.items()}
+    if type(found) in (list, tuple) and any(isinstance(each, dict | _Inert) for each in found):
+        return {str(place): _unwrapped(each) for place, each in enumerate(found)}
     return dict(_tensors(found, "")) if isinstance(found, _Inert) and found.layers is not None else found
 
 

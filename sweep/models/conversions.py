@@ -1,6 +1,7 @@
 """What a file holds in other names than the model's, converted: by timm's own functions, and from transformers."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from sweep.models.places import dictionaries
 from sweep.models.spec import TIMM
 
 State = dict[str, Tensor]
+# What torch.compile, FSDP, the checkpointing of activations and DDP add to the names of layers that they are given.
+WRAPPERS = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
 FILTER = "checkpoint_filter_fn"  # what timm calls the function that reads the files of a model's authors
 
 
@@ -28,6 +31,9 @@ def conversions(found: Any, model: str, image_size: int, own: Mapping[str, Tenso
     filters = [*_filters(model, image_size)]
     for path, tensors in dictionaries(found, ""):
         where = f"{path}: " if path else ""
+        unwrapped = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
+        if unwrapped.keys() != tensors.keys():
+            yield Conversion(f"{where}names without what wraps single layers", unwrapped)
         renamed = transformers.renamed(tensors, model, own)
         if renamed is not None:
             yield Conversion(f"{where}names of {transformers.LIBRARY}", renamed)

@@ -107,13 +107,16 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     _check_match(loaded, own, model, origin)
     _check_blocks(tensors, names, own, model, origin)
     _check_shapes(loaded, own, model, origin)
+    _check_plain(loaded, own, origin)
     _check_finite(loaded, origin)
     skipped = sorted({*tensors, *place.others} - {*loaded})
     shown = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
+    lacking = sorted(_needed(own) - loaded.keys())
+    lacks = f" ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}: random)" if lacking else ""
     aside = f"; not {', '.join(each.key or 'the file itself' for each in rest)}, see source.key" if rest else ""
     notes.append(
         f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
-        f"{shown}, {len(own) - len(loaded)} missing{aside}"
+        f"{shown}, {len(own) - len(loaded)} missing{lacks}{aside}"
     )
     print("\n".join(notes), flush=True)
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
@@ -142,11 +145,13 @@ def _placed(
     roots = {each.split(".")[0] for each in own}
     namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
     best, rest = choose(places(found, names, namings), own, origin, model, key)
-    if key is None and not _fits(best, own):
+    needed = _needed(own)
+    known = len(needed & best.tensors.keys()) if _fits(best, own) else 0
+    if key is None and known < len(needed):
         for how, tensors in conversions(found, model, image_size, own):
             there = [place._replace(path=how) for place in places(tensors, names, [str])]
             other, _ = choose(there, own, origin, model, None)
-            if _fits(other, own):
+            if _fits(other, own) and len(needed & other.tensors.keys()) > known:
                 return other, []
     return best, rest
 
@@ -262,6 +267,18 @@ def _check_blocks(tensors: build.State, names: Sequence[str], own: build.State, 
             f"{origin}: has tensors of blocks that {model} has not ({', '.join(extra[:3])}); it belongs to a deeper "
             "architecture; use the model that it was saved from"
         )
+
+
+def _check_plain(loaded: build.State, own: build.State, origin: str) -> None:
+    """Raise UserError for tensors that are no plain floats where the model has such: to read them takes more."""
+    for name, value in loaded.items():
+        if not own[name].is_floating_point():
+            continue
+        what = "quantised" if value.is_quantized or not value.is_floating_point() or value.itemsize == 1 else ""
+        what = "sparse" if value.layout is not torch.strided else "without numbers" if value.is_meta else what
+        if what:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise UserError(f"{origin}: {name} is {what} ({kind}); save the weights as plain floats")
 
 
 def _check_finite(loaded: build.State, origin: str) -> None:
