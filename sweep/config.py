@@ -256,6 +256,7 @@ class Config:
     precision: Precision = Precision.fp32  # of what is trained: fp32, tf32 (CUDA), bf16 (autocast)
     test_every_epoch: bool = False  # records the test curve; nothing is chosen by it
     device: str = "auto"  # CUDA if there is one; or cpu, cuda, cuda:1
+    devices: int = 1  # that train one point together: so many GPUs, or processes on a CPU
     threads: int | None = None  # of one training on a CPU, at most; null = as many as there are cores for it
     force: bool = False  # train again what is already there
     on_error: OnError = OnError.go_on  # with the other points, or stop: none starts after one has failed
@@ -321,8 +322,8 @@ FILES = (
 # Settings that change where or whether a point runs, not what it finds. Seeds are not part of a point's
 # identity either: each seed has its own file, so asking for two more seeds trains two.
 NOT_IDENTITY = (
-    *("name", "seeds", "device", "threads", "force", "on_error", "strict", "skip_absent", "dry_run", "confirm_above"),
-    *("tracker", "log_level", "export", "cache", "checkpoint", "study"),
+    *("name", "seeds", "device", "devices", "threads", "force", "on_error", "strict", "skip_absent", "dry_run"),
+    *("confirm_above", "tracker", "log_level", "export", "cache", "checkpoint", "study"),
 )
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class LocalLauncherConf:
     """Settings under hydra.launcher.
 
-    n_jobs: at once; null: jobs_per_gpu for every GPU, and without a GPU as many as there are cores, at most 8.
+    n_jobs: at once; null: jobs_per_gpu for every GPU, or for as many as devices= says together, and without a GPU as
+        many as there are cores, at most 8.
     jobs_per_gpu: small images leave a GPU idle, so that several jobs share one.
     threads: of each job; null: an equal share of the cores.
     """
@@ -61,12 +62,15 @@ class LocalLauncher(Launcher):
         one_gpu = any(":" in point.config.device for point in points)  # device=cuda:1 says which
         threads = [point.config.threads for point in points]
         most = None if None in threads else max(filter(None, threads))
-        Pool(self.environments(len(points), [] if one_gpu else visible_gpus(), most)).run(points, self.job)
+        devices = max((point.config.devices for point in points), default=1)
+        gpus = [] if one_gpu else grouped(visible_gpus(), devices)
+        Pool(self.environments(len(points), gpus, most)).run(points, self.job)
         return []
 
     def environments(self, n_points: int, gpus: Sequence[str], most: int | None = None) -> list[dict[str, str]]:
         """Return the variables of each worker: GPUs in turn, and no more threads than cores.
 
+        gpus: of one job each.
         most: threads that a point is to have, at most; None: as many as there are for it.
         """
         cores = usable()
@@ -74,6 +78,15 @@ class LocalLauncher(Launcher):
         share = max(1, cores // n_jobs)
         own = bound(self.threads or min(share, most or share))
         return [own | ({"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}) for index in range(n_jobs)]
+
+
+def grouped(gpus: Sequence[str], devices: int) -> list[str]:
+    """Return the GPUs of one job each, as CUDA_VISIBLE_DEVICES names them.
+
+    >>> grouped(["0", "1", "2", "3", "4"], 2)
+    ['0,1', '2,3']
+    """
+    return [",".join(gpus[start : start + devices]) for start in range(0, len(gpus) - devices + 1, devices)]
 
 
 def visible_gpus() -> list[str]:

@@ -1,5 +1,6 @@
 """`python -m sweep`: one point, or with -m every combination of values (see multirun)."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ SWEEPER = "all points must be known at the start; leave hydra/sweeper out (Hydra
 def main() -> None:
     """Run the command line; exit 0 if every point has its result, 1 if not, 2 for bad input, 130 after Ctrl-C."""
     with interrupt.command(), translated():
+        if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+            raise UserError("torchrun: this command starts its processes itself; use python -m sweep ... devices=2")
         for argument in sys.argv[1:]:
             if argument.startswith("hydra/sweeper=") and argument != "hydra/sweeper=freeze_sweep":
                 raise UserError(f"{argument}: {SWEEPER}")

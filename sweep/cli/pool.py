@@ -1,9 +1,6 @@
 """Worker processes of one machine. Each trains one point at a time; one that dies takes no other point with it."""
 
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,13 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweep import interrupt
 from sweep.cli.collect import Task, train
 from sweep.plan.point import Point
+from sweep.runs.processes import CONTEXT, belong_to_parent, how_it_ended
 from sweep.runs.tick import Tick
 
 if TYPE_CHECKING:
     from sweep.cli.job import Job
 
-# Not forked: a child of a process that has used threads or CUDA cannot use them.
-_CONTEXT = multiprocessing.get_context("spawn")
 _GRACE = 5.0  # seconds that a worker has to end
 
 
@@ -102,7 +98,7 @@ class _Worker:
             self.point = None
             running.process.join()
             self.running = self.network = None
-            how = f"its process {_how_it_ended(running.process.exitcode)}"
+            how = f"its process {how_it_ended(running.process.exitcode)}"
             job.lost(point, how, time.monotonic() - self.since)
         else:
             if isinstance(said, Tick):
@@ -126,19 +122,13 @@ class _Worker:
         process.join()
 
     def _start(self) -> _Running:
-        connection, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_serve, args=(theirs,), daemon=True)
+        connection, theirs = CONTEXT.Pipe()
+        # No daemon, which may have no processes of its own, as devices=2 needs; close() ends it all the same.
+        process = CONTEXT.Process(target=_serve, args=(theirs,), daemon=False)
         with _environment(self.environment):
             process.start()
         theirs.close()  # so that it reads as closed when the worker is gone
         return _Running(process, connection)
-
-
-def _how_it_ended(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        return f"was ended by {name}" + (" (is memory short?)" if name == "SIGKILL" else "")
-    return f"ended with code {code}"
 
 
 @contextmanager
@@ -158,18 +148,9 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _serve(connection: Connection) -> None:
     """Train points as they come, until told to end, or until the process that gives them is gone."""
-    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-        signal.signal(number, signal.SIG_IGN)  # they reach the parent, too, which then ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    belong_to_parent()
     from sweep.runs.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
 
     session = Session(connection.send)
     while (task := connection.recv()) is not None:
         connection.send(train(task, session))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -66,6 +66,7 @@ RANGES = {
     "cache.max_gb": Range(0, 1e9, words="a size in gigabytes, 0 to keep nothing"),
     "confirm_above": Range(0, 1e6, "least", words="a number of hours above 0, or null"),
     "checkpoint.minutes": Range(0, 10**6, words="a number of minutes, 0 for every epoch, or null for none"),
+    "devices": Range(1, 64),
     "epochs": _EPOCHS,
     "freeze.epochs": Range(0, 10**6),
     "freeze_depth": Range(0, 10**6, words="0 or more, to the model's number of blocks"),
@@ -95,7 +96,7 @@ def check(config: Config) -> None:
     for setting, value in numbers(dataclasses.asdict(config)):
         if setting in RANGES and not RANGES[setting].holds(value):
             raise RANGES[setting].refuse(setting, value)
-    _check_device(config.device, config.precision)
+    _check_device(config)
     _check_data("data", config.data)
     _check_optimizer("optimizer", config.optimizer)
     if config.source.name == "pretrain":
@@ -130,9 +131,17 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _check_device(device: str, precision: Precision) -> None:
+def _check_device(config: Config) -> None:
+    device, precision = config.device, config.precision
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
         raise UserError(f"device={device}: use auto, cpu, cuda or cuda:0")
+    if config.devices > 1 and ":" in device:
+        raise UserError(
+            f"device={device}: devices={config.devices} takes the first of those that CUDA_VISIBLE_DEVICES names; "
+            "use device=cuda"
+        )
+    if config.devices > config.batch_size:
+        raise UserError(f"devices={config.devices}: there is no image for each in batch_size={config.batch_size}")
     if precision is Precision.fp16:
         raise UserError("precision=fp16: training would need loss scaling; use fp32, tf32 or bf16")
     if precision is Precision.tf32 and device == "cpu":

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sweep.config import Augment, BatchNorm, Precision, digest
+from sweep.data import task as data
 from sweep.data.decoded import DECODING
 from sweep.data.types import Fold, Labels, Split, Task
 from sweep.plan.point import Point
@@ -79,6 +80,15 @@ class Feeder:
     chosen: Mapping[int, Fold]
     depths: Collection[int] = ()
     _shared: _Made | None = None
+
+    @property
+    def thaws(self) -> bool:
+        """Return whether the last epochs train everything, on the images themselves."""
+        return self.point.config.freeze.epochs is not None
+
+    def both(self, seed: int) -> tuple[Feed, Feed | None]:
+        """Return what this seed's trained part is given, and after a thaw everything."""
+        return self.feed(seed), self.images(seed) if self.thaws else None
 
     def feed(self, seed: int) -> Feed:
         """Return what this seed's trained part is given."""
@@ -155,6 +165,13 @@ class Feeder:
 
         images = hashlib.sha256(trained_on.tobytes()).hexdigest()
         return session.scores((made.key, point.facts.prefix, images), make)
+
+
+def feeder(session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]) -> Feeder:
+    """Return what feeds these seeds of a point. depths: see Feeder."""
+    config = point.config
+    task = session.task(config.data, point.facts.image_size, config.cache.max_gb)
+    return Feeder(session, point, task, {seed: data.draw(config.data, task, seed) for seed in seeds}, depths)
 
 
 def kind_of(point: Point, has_statistics: Callable[[], bool]) -> str:

@@ -25,8 +25,8 @@ from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
-from sweep.runs import machine, members, tested
-from sweep.runs.feed import Feed, Feeder
+from sweep.runs import crew, machine, members, tested
+from sweep.runs.feed import Feed, feeder
 from sweep.runs.session import Session
 from sweep.train.loop import Curves
 from sweep.train.resume import Checkpoint
@@ -61,7 +61,7 @@ def fetch_images(
     """
     for point in points:
         if not elsewhere:
-            machine.check(point.config.device, point.config.precision)
+            machine.check(point.config.device, point.config.precision, point.config.devices)
     fetched = set()  # to look whether a download is whole, all of it is read: once per data set
     decoded = set()
     for point in points:
@@ -107,7 +107,7 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
                 checkpoint.remove()
             if owed:
                 _keep_notes(session, point, root)
-            with checkpoint.kept():
+            with checkpoint.kept(), crew.called(session, point, owed, depths):
                 for seed, chosen in _train(session, point, owed, depths, checkpoint):
                     if chosen.tested:
                         task = session.task(point.config.data, point.facts.image_size, point.config.cache.max_gb)
@@ -150,35 +150,26 @@ def _train(
     if not seeds:
         return
     config, facts = point.config, point.facts
-    machine.check(config.device, config.precision)
+    machine.check(config.device, config.precision, config.devices)
     machine.set_precision(config.precision)
-    feeder = _feeder(session, point, seeds, depths)
+    source = feeder(session, point, seeds, depths)
     feeds: dict[int, Feed] = {}
-    thaws = config.freeze.epochs is not None  # then the last epochs train everything, on the images themselves
-    if facts.prefix == facts.n_blocks and not thaws:
-        feeds = {seed: feeder.feed(seed) for seed in seeds}
+    if facts.prefix == facts.n_blocks and not source.thaws:
+        feeds = {seed: source.feed(seed) for seed in seeds}
         if all(each.kind == "cached" for each in feeds.values()):
             yield from members.train_together(session, point, feeds, checkpoint)
             return
     for seed in seeds:
-        feed = feeds[seed] if seed in feeds else feeder.feed(seed)
-        images = feeder.images(seed) if thaws else None
-        yield seed, members.train_alone(session, point, seed, (feed, images), checkpoint)
-
-
-def _feeder(session: Session, point: Point, seeds: Sequence[int], depths: Collection[int]) -> Feeder:
-    config = point.config
-    task = session.task(config.data, point.facts.image_size, config.cache.max_gb)
-    chosen = {seed: data.draw(config.data, task, seed) for seed in seeds}
-    return Feeder(session, point, task, chosen, depths)
+        both = (feeds[seed], None) if seed in feeds else source.both(seed)
+        yield seed, members.train_alone(session, point, seed, both, checkpoint)
 
 
 def retrain(point: Point, seed: int, lr: float, session: Session) -> tuple[Network, Curves]:
     """Return the network of one member, trained as run_point() trains it, and its curves: a sweep keeps no weights."""
     machine.set_precision(point.config.precision)
-    feeder = _feeder(session, point, [seed], ())
-    images = None if point.config.freeze.epochs is None else feeder.images(seed)
-    trained, network = members.train_member(session, point, (seed, lr), (feeder.feed(seed), images))
+    feeds = feeder(session, point, [seed], ()).both(seed)
+    with crew.called(session, point, [seed], ()):
+        trained, network = members.train_member(session, point, (seed, lr), feeds)
     return network, trained.curves
 
 

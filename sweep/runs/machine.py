@@ -17,14 +17,15 @@ from sweep.errors import UserError
 FROM_START = torch.get_num_threads()  # what OMP_NUM_THREADS says where it is set, as in workers of a launcher
 
 
-def device(name: str, threads: int | None = None) -> torch.device:
+def device(name: str, threads: int | None = None, processes: int = 1) -> torch.device:
     """Return the device of this name, set so that the same command gives the same numbers.
 
     name: auto, cpu, cuda or cuda:N. raises: UserError if torch does not see it.
     threads: that torch computes with on a CPU, if there are as many cores for this process; None for all of these.
+    processes: that share the threads, this one being one of them.
     """
     cores = min(FROM_START, usable())  # more than there are would wait for each other
-    torch.set_num_threads(min(threads or cores, cores))
+    torch.set_num_threads(max(1, min(threads or cores, cores) // processes))
     kind, _, number = name.partition(":")
     if kind == "auto":
         kind = name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,9 +38,13 @@ def device(name: str, threads: int | None = None) -> torch.device:
     return torch.device(name)
 
 
-def check(name: str, precision: Precision) -> None:
-    """Raise UserError if this device is not here or cannot compute so."""
-    if device(name).type != "cuda" and precision is Precision.tf32:
+def check(name: str, precision: Precision, devices: int = 1) -> None:
+    """Raise UserError if this device is not here, or not so many of them, or cannot compute so."""
+    kind = device(name).type
+    if kind == "cuda" and torch.cuda.device_count() < devices:
+        count = torch.cuda.device_count()
+        raise UserError(f"devices={devices}: torch sees {count} CUDA devices here; use devices={count} or fewer")
+    if kind != "cuda" and precision is Precision.tf32:
         raise UserError("precision=tf32: only CUDA devices have it, and this job runs on a CPU; use fp32 or bf16")
 
 
@@ -48,11 +53,12 @@ def set_precision(precision: Precision) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision is Precision.tf32
 
 
-def device_name(where: torch.device) -> str:
-    """Return what the device is called in records."""
+def device_name(where: torch.device, count: int = 1) -> str:
+    """Return what the device is called in records. count: of such devices that have computed together."""
+    times = f"{count} x " if count > 1 else ""
     if where.type == "cuda":
-        return torch.cuda.get_device_name(where)
-    return f"cpu, {torch.get_num_threads()} threads ({platform.machine()})"
+        return times + torch.cuda.get_device_name(where)
+    return f"{times}cpu, {torch.get_num_threads()} threads ({platform.machine()})"
 
 
 def reset_peak_memory(where: torch.device) -> None:

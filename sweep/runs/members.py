@@ -34,7 +34,7 @@ class Trained:
     model: what was trained, the network or its suffix.
     count: trainable and frozen parameters.
     before, after: hashes of what was frozen, from before the training and from its end, or from before the thaw.
-    together: how many members were trained at once.
+    together: how many members were trained at once. devices: how many have trained this one.
     """
 
     lr: float
@@ -45,6 +45,7 @@ class Trained:
     before: str
     after: str
     together: int = 1
+    devices: int = 1
 
 
 class Chosen(NamedTuple):
@@ -158,7 +159,9 @@ def train_member(
     """Return one member (seed, learning rate) after its training, and its whole network; see train_alone()."""
     seed, lr = member
     feed, images = feeds
-    config, recipe, device = point.config, recipe_of(point), session.device(point)
+    config, device, team = point.config, session.device(point), session.team
+    recipe = dataclasses.replace(recipe_of(point), team=team)
+    team.call(seed, lr)
     frozen_epochs = config.epochs if config.freeze.epochs is None else config.freeze.epochs
     network = session.network(point, seed)
     model: nn.Module = network.suffix if feed.kind == "cached" else network
@@ -179,7 +182,7 @@ def train_member(
         slot = Slot(checkpoint, f"seed {seed}, lr {lr!r}{rest.phase}, {before}", told)
         later = fit(model, images.splits(config.test_every_epoch), rest, lr=lr, seed=seed, slot=slot)
         curves = curves.then(later)
-    return Trained(lr, model, curves, count, time.perf_counter() - start, before, after), network
+    return Trained(lr, model, curves, count, time.perf_counter() - start, before, after, devices=team.size), network
 
 
 def _told(session: Session, point: Point, begun: Tick, before: int = 0) -> Callable[[Curves], None]:
@@ -288,7 +291,7 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
         train_seconds=trained.seconds,
         seconds_per_epoch=float(np.mean(curves.epoch_seconds)),
         peak_memory_bytes=machine.peak_memory(device),
-        device=machine.device_name(device),
+        device=machine.device_name(device, trained.devices),
         versions=machine.versions(),
         git_commit=machine.git_commit(),
         source_accuracy=session.weights(point.source, device).accuracy if point.config.pretrained else None,

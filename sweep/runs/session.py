@@ -24,6 +24,7 @@ from sweep.runs import machine, pretrain
 from sweep.runs.measure import Reference, Similarity
 from sweep.runs.tick import Hear, unheard
 from sweep.seeds import torch_seed
+from sweep.train.team import ALONE, Team
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -46,10 +47,14 @@ class Counts(NamedTuple):
 
 
 class Session:
-    """Everything is made when it is first asked for. hear: is told of every training's epochs."""
+    """Everything is made when it is first asked for.
+
+    hear: is told of every training's epochs. team: the processes that train members together.
+    """
 
     def __init__(self, hear: Hear = unheard) -> None:
         self.hear = hear
+        self.team: Team = ALONE
         self._tasks: dict[Hashable, Task | UserError] = {}
         self._counts: dict[Hashable, Counts] = {}
         self._weights: dict[str, Weights] = {}
@@ -62,7 +67,7 @@ class Session:
 
     def device(self, point: Point) -> torch.device:
         """Return where the point is computed, from now on with its threads."""
-        return machine.device(point.config.device, point.config.threads)
+        return machine.device(point.config.device, point.config.threads, point.config.devices)
 
     def task(self, config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
         """Return the task; see data.load(). Its points share it, or the error that was found in it."""

@@ -31,6 +31,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, which: slice) -> "Examples":
+        """Return these of the examples."""
+        return Examples(self.inputs, self.rows[which], self.labels[which])
+
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and labels, on the labels' device, for each (B,) of places in 0..N-1, in order."""
         if self.inputs.device == self.labels.device:
@@ -104,15 +108,17 @@ def batches(order: Tensor, batch_size: int) -> list[Tensor]:
     return parts
 
 
-def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
+def flip_crop(images: Tensor, generator: torch.Generator, of: int | None = None, part: slice = slice(None)) -> Tensor:
     """Return every image mirrored with probability 1/2 and shifted by up to an eighth of its side, black moving in.
 
     images: (N, 3, S, S) uint8, on any device; drawn on the CPU, so that every device sees the same views.
+    of, part: where the images are a part of a batch, of how many, and which; each has the view that the batch gives it.
     """
     n, channels, size, _ = images.shape
+    of = n if of is None else of
     pad = max(1, size // 8)
-    shifts = torch.randint(2 * pad + 1, (2, n, 1), generator=generator)
-    flips = torch.rand(n, 1, generator=generator) < 0.5
+    shifts = torch.randint(2 * pad + 1, (2, of, 1), generator=generator)[:, part]
+    flips = torch.rand(of, 1, generator=generator)[part] < 0.5
     rows, columns = shifts + torch.arange(size)  # (N, S) each
     columns = torch.where(flips, columns.flip(1), columns)
     padded = F.pad(images, (pad, pad, pad, pad))

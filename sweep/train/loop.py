@@ -18,6 +18,7 @@ from sweep.seeds import torch_seed
 from sweep.train.course import Course
 from sweep.train.examples import Examples, Splits, batches, flip_crop, shuffled
 from sweep.train.resume import NOWHERE, Slot, State, random_state, set_random_state
+from sweep.train.team import ALONE, Team
 
 EVAL_BATCH = 512  # images
 
@@ -79,6 +80,7 @@ class Recipe:
     epochs: at most.
     min_steps: see Course.
     phase: names a later part of a training, which draws its batches anew.
+    team: the processes that train it together.
     """
 
     optimizer: OptimizerConfig
@@ -88,6 +90,7 @@ class Recipe:
     precision: Precision = Precision.fp32
     augment: Augment = Augment.none
     phase: str = ""
+    team: Team = ALONE
 
     def course(self, n: int) -> Course:
         """Return the course of a training on n images."""
@@ -109,6 +112,7 @@ def fit(model: nn.Module, splits: Splits, recipe: Recipe, *, lr: float, seed: in
     with convolutions.seen_alone(model) as others, torch.random.fork_rng(devices=forked):
         training = _Training(model, splits, recipe, (lr, seed), others)
         with slot.kept(training):
+            recipe.team.begin(training)
             while not training.over:
                 training.run_epoch(slot)
         training.optimizer.state.clear()  # it may take more memory than the model
@@ -132,7 +136,8 @@ class _Training:
             torch.Generator().manual_seed(torch_seed(seed, use + recipe.phase)) for use in ("order", "augment")
         )
         torch.manual_seed(torch_seed(seed, "dropout" + recipe.phase))
-        parameters = [p for p in (*model.parameters(), others) if p is not None and p.requires_grad]
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        parameters = [*self.parameters, *([] if others is None else [others])]
         self.optimizer = make_optimizer([{"params": parameters, "lr": self.lr}], recipe.optimizer)
         model.train()
         moving = [module for module in model.modules() if module.training]  # nothing that is frozen, unless tracked
@@ -155,22 +160,26 @@ class _Training:
     def run_epoch(self, slot: Slot) -> None:
         """Train and evaluate an epoch, or what is left of it."""
         model, recipe, train, optimizer = self.model, self.recipe, self.splits.train, self.optimizer
+        team = recipe.team
         start = time.perf_counter() - self.seconds
         model.train()
-        parts = shuffled(len(train), recipe.batch_size, self.order, self.device)
-        for inputs, labels in train.batches(parts[self.done :]):
+        parts = shuffled(len(train), recipe.batch_size, self.order, self.device)[self.done :]
+        own = [team.part(len(part)) for part in parts]
+        given = train.batches([part[which] for part, which in zip(parts, own, strict=True)])
+        for part, which, (inputs, labels) in zip(parts, own, given, strict=True):
             self.whole = False
-            seen = flip_crop(inputs, self.views) if recipe.augment is Augment.flip_crop else inputs
-            with mixed(self.device, recipe.precision):
+            n = len(part)
+            seen = flip_crop(inputs, self.views, n, which) if recipe.augment is Augment.flip_crop else inputs
+            with mixed(self.device, recipe.precision), team.batch(n):
                 logits = model(seen)
             loss = F.cross_entropy(logits.float(), labels) + auxiliary_loss(model, labels)
             optimizer.param_groups[0]["lr"] = self.lr * self.course.factor(self.step)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = team.backward(loss, self.parameters)
             if self.others is not None:
                 self.others.grad = torch.zeros_like(self.others)
             optimizer.step()
-            self.total += loss.detach() * len(labels)
+            self.total += loss * n
             self.step += 1
             self.done += 1
             self.seconds = time.perf_counter() - start
@@ -178,7 +187,7 @@ class _Training:
             slot.after_batch()
         mean = self.total.item() / len(train)
         self.seconds = time.perf_counter() - start
-        val, test = (_judged(model, each, recipe.precision) for each in (self.splits.val, self.splits.test))
+        val, test = (_judged(model, each, recipe) for each in (self.splits.val, self.splits.test))
         self.whole = False
         self.curves.add(mean, self.seconds, val, test)
         if not self.curves.diverged:
@@ -229,12 +238,14 @@ class _Training:
         return True
 
 
-def _judged(model: nn.Module, examples: Examples | None, precision: Precision) -> tuple[float, float] | None:
+def _judged(model: nn.Module, examples: Examples | None, recipe: Recipe) -> tuple[float, float] | None:
     """Return accuracy and loss, where there are such images."""
     if examples is None or not len(examples):
         return None
-    scores = evaluate(model, examples, precision)
-    return scores.accuracy, scores.loss
+    n, team = len(examples), recipe.team
+    scores = evaluate(model, examples.part(team.part(n)), recipe.precision)
+    accuracy, loss = team.mean((scores.accuracy, scores.loss), n)
+    return accuracy, loss
 
 
 def evaluate(model: nn.Module, examples: Examples, precision: Precision = Precision.fp32) -> Scores:
