@@ -24,8 +24,9 @@ from sweep.errors import UserError
 from sweep.models.auxiliary import WithAuxiliary
 from sweep.plan.point import plan
 from sweep.report import record
-from sweep.runs import machine, members
+from sweep.runs import crew, machine, members
 from sweep.runs.job import run_point
+from sweep.runs.processes import CONTEXT
 from sweep.runs.session import Session
 from sweep.train import team
 from sweep.train.examples import Examples, Splits
@@ -395,3 +396,20 @@ def test_gpus_are_dealt_out_to_jobs_in_groups() -> None:
     assert grouped(["0", "1", "2"], 1) == ["0", "1", "2"]
     assert grouped(["3", "5", "6", "7", "9"], 2) == ["3,5", "6,7"]
     assert grouped(["0"], 2) == []
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="there is such a device")
+def test_what_a_helper_says_stands_for_what_became_of_the_first_process(tiny: Callable[..., Config]) -> None:
+    work = crew.Work(plan(tiny(devices=2)), (0,), frozenset())
+    first = crew.Crew(torch.device("cpu"), work)
+    ours, theirs = CONTEXT.Pipe()
+    crew.help_with(theirs, "nowhere", 1, work.on("cuda", 1))  # fails at once: there is no such device
+    process = CONTEXT.Process(target=int)
+    process.start()
+    first.helpers.append(crew.Helper(process, ours))
+    lost = RuntimeError("Connection closed by peer")
+    with pytest.raises(RuntimeError, match=r"^process 2 of 2: UserError: device=cuda:1: torch sees"):
+        first.explain(lost)
+    first.close()
+    first.helpers.clear()
+    first.explain(lost)  # nobody has ended: it stays what it is

@@ -70,7 +70,7 @@ def called(session: Session, point: Point, seeds: Sequence[int], depths: Collect
         crew.close()
 
 
-class _Helper(NamedTuple):
+class Helper(NamedTuple):
     """connection: takes members and states, and gives None as it is ready, or what went wrong."""
 
     process: BaseProcess
@@ -83,7 +83,7 @@ class Crew(Joined):
     def __init__(self, device: torch.device, work: Work) -> None:
         super().__init__(0, work.point.config.devices)
         self.device, self.work = device, work
-        self.helpers: list[_Helper] = []
+        self.helpers: list[Helper] = []
         self.folder: Path | None = None
         self.joined = False
 
@@ -129,7 +129,7 @@ class Crew(Joined):
             process = CONTEXT.Process(target=helper.serve, args=arguments, daemon=True)
             process.start()
             theirs.close()  # so that it reads as closed when the helper is gone
-            self.helpers.append(_Helper(process, connection))
+            self.helpers.append(Helper(process, connection))
         self._hear()
         join(file, 0, self.size, self.device)
         self.joined = True
