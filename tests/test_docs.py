@@ -24,10 +24,11 @@ PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / 
 # Pages with tests of their own, and those that tell what was run once.
 OTHERS = {"own.md", "channels.md", "trackers.md", "report.md", "plan.md"}
 FORM = re.compile(r"NAME|FILE|FOLDER|\.\.\.|\b[AB]\b|[~<]")  # to be filled in
+STUDY = r"experiment=(?!tuned name=mine)"  # all but what is shown for one's own images
 # Commands that take settings; tests/test_config.py composes every experiment.
-SETTINGS = r"python -m sweep(\.advise|\.inspect)? (?!.*experiment=)"
+SETTINGS = rf"python -m sweep(\.advise|\.inspect)? (?!.*{STUDY})"
 # What is not run here: hours, other machines, or weights that are not here. Settings are composed all the same.
-LONG = re.compile(r"experiment=|launcher=(slurm|ray)|source=checkpoint|source=timm")
+LONG = re.compile(rf"{STUDY}|launcher=(slurm|ray)|source=checkpoint|source=timm")
 # What a sweep is run with, so that it takes seconds and needs no connection.
 SMALL = {"seeds": "1", "epochs": "1", "batch_size": "20", "optimizer.lr": "0.001", "budget_minutes": "0.02"}
 ABSENT = {"source=imagenet": "source=glyphs_latin"}
