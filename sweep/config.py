@@ -59,9 +59,7 @@ class Augment(StrEnum):
     flip_crop = "flip_crop"
 
 
-class OnError(StrEnum):
-    go_on = "continue"
-    stop = "stop"
+OnError = StrEnum("OnError", ["continue", "stop"])  # its names are what is typed, and one is a word of Python's
 
 
 class LogLevel(StrEnum):
@@ -259,7 +257,7 @@ class Config:
     devices: int = 1  # that train one point together: so many GPUs, or processes on a CPU
     threads: int | None = None  # of one training on a CPU, at most; null = as many as there are cores for it
     force: bool = False  # train again what is already there
-    on_error: OnError = OnError.go_on  # with the other points, or stop: none starts after one has failed
+    on_error: OnError = OnError["continue"]  # with the other points, or stop: none starts after one has failed
     strict: bool = False  # refuse what is else a warning about images and weights, before anything is trained
     skip_absent: bool = False  # leave out points whose data is not here, and say so
     dry_run: bool = False  # say what would be trained, and how long that would take; train nothing

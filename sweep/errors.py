@@ -1,15 +1,32 @@
 """What a user is told when something that was given cannot be right."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+_WORD, _LINE = 300, 3000  # signs; paths and lists of names are shorter
 
 
 class UserError(ValueError):
     """What arrived, what is allowed, what to change: one line, shown without a traceback."""
 
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
 
 class AbsentError(UserError):
     """Data that is not on this machine and cannot be fetched."""
+
+
+def one_line(text: str) -> str:
+    r"""Return text as one line that any terminal shows: what was given may have line ends, escapes or no end.
+
+    >>> print(one_line("name=a\nb"))
+    name=a\nb
+    """
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    plain = re.sub(rf"\S{{{_WORD + 1},}}", lambda word: f"{word[0][: _WORD - 100]}...{word[0][-60:]}", plain)
+    return plain if len(plain) <= _LINE else f"{plain[: _LINE - 500]} ... {plain[-400:]}"
 
 
 def unknown(setting: str, value: str, allowed: Iterable[str]) -> UserError:

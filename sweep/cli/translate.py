@@ -66,6 +66,23 @@ _SAID = [
         r"Invalid value '(?P<value>.*?)', expected one of \[(?P<all>.*?)\].*?full_key: (?P<key>\S+)",
         "{key}={value}: use one of {all}",
     ),
+    (
+        r"Cannot convert '(?:list|dict)' to string: '(?P<value>.*?)'\s+full_key: (?P<key>\S+)",
+        "{key}={value}: use text; in quotes, such as 'key=\"[a]\"', if it has brackets",
+    ),
+    (
+        r"Invalid value assigned: \w+ is not a ListConfig.*?full_key: (?P<key>\S+)",
+        "{key}: use a list, such as [0.5,0.5]",
+    ),
+    (r"is not a subclass of \w+.*?full_key: (?P<key>\S+)", "{key}: use names and values in braces, such as {{a: 1}}"),
+    (
+        r"Value (?P<value>.*?) \(\w+\) is not a valid input for <enum.*?full_key: (?P<key>\S+)",
+        "{key}={value}: use one name; --help with the setting's name lists them",
+    ),
+    (
+        r"missing mandatory value: .*?full_key: (?P<key>\S+)",
+        "{key}=???: nothing is given; give a value, or leave it out",
+    ),
     (r"Exceeds the limit \(\d+ digits\)", "a number of thousands of digits is out of every range; use a shorter one"),
     (
         r"int too large to convert to float.*?full_key: (?P<key>[\w.]+)",

@@ -10,6 +10,7 @@ from sweep.commands import Command
 from sweep.config import Unit
 from sweep.errors import UserError
 from sweep.plan import catalog
+from sweep.plan.checks import RANGES
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,8 +47,8 @@ def main(argv: list[str] | None = None) -> None:
         if options.model is None:
             print(catalog.listing())
             return
-        if options.classes < 1:
-            raise UserError(f"--classes {options.classes}: use 1 or more")
+        _require(options.classes, "--classes", "source.n_classes")
+        _require(options.image_size, "--image-size", "data.image_size")
         config, unit = catalog.named(options.model, options.blocks), Unit(options.unit)
         size = options.image_size or max(32, catalog.spec(config.full_name).least)
         catalog.check(config, unit, 0, size)
@@ -55,6 +56,12 @@ def main(argv: list[str] | None = None) -> None:
         from sweep.models.table import block_table  # noqa: PLC0415  torch takes seconds
 
         print(block_table(config.full_name, unit, size, options.classes, names))
+
+
+def _require(value: int | None, flag: str, setting: str) -> None:
+    """Raise UserError if this flag has a number that its setting does not take."""
+    if value is not None and not RANGES[setting].holds(value):
+        raise RANGES[setting].refuse(flag, value)
 
 
 def _print_all(pattern: str) -> None:

@@ -88,10 +88,9 @@ RANGES = {
 
 def check(config: Config) -> None:
     """Raise UserError at the first setting that cannot be right, whatever the model and the data are."""
-    if not config.name or len(config.name) > 100 or {"", ".", ".."} & set(config.name.split("/")):
-        raise UserError(
-            f"name={config.name[:100]}: results go to outputs/<name>; use 1 to 100 characters, such as name=mine"
-        )
+    name = config.name
+    if not name or len(name) > 100 or not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
+        raise UserError(f"name={name[:100]}: results go to outputs/<name>; use 1 to 100 characters, such as name=mine")
     _check_seeds(config.seeds)
     for setting, value in numbers(dataclasses.asdict(config)):
         if setting in RANGES and not RANGES[setting].holds(value):

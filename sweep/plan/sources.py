@@ -8,8 +8,8 @@ loads what is resolved here.
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,6 +102,16 @@ def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
         )
 
 
+@contextmanager
+def _of_source() -> Iterator[None]:
+    """Let what is wrong with the source's data be said of its settings, not of the task's."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error)
+        raise type(error)(f"source.{said}" if said.startswith(("data.", "data=")) else said) from error
+
+
 def _pretrain(config: SourceConfig, model: str) -> Source:
     if isinstance(config.optimizer.lr, list):
         raise UserError(f"source.optimizer.lr={config.optimizer.lr}: weights are trained once; use one number")
@@ -110,13 +120,15 @@ def _pretrain(config: SourceConfig, model: str) -> Source:
             f"source.data.channels={config.data.channels}: weights are trained here on images in colour; leave it out, "
             "or use source=checkpoint"
         )
-    data.check(config.data)
+    with _of_source():
+        data.check(config.data)
+        images = data.fingerprint(config.data)
     seed = [config.seed] if config.seed else []  # the first sources had none
     key = digest(
         {
             "format": FORMAT,
             "model": model.partition("[")[0],  # where it is cut does not change what is learnt
-            "images": data.fingerprint(config.data),
+            "images": images,
             "data": {name: value for name, value in as_first_named(asdict(config.data)).items() if name not in LOOSE},
             "recipe": [config.epochs, config.batch_size, as_first_named(asdict(config.optimizer)), *seed],
         }
