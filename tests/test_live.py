@@ -1,5 +1,6 @@
 """What is seen while points train: bars in a terminal, plain lines elsewhere, a log file of each sweep."""
 
+import dataclasses
 import io
 import re
 import sys
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import Done
 
-from sweep.cli import log, progress
+from sweep.cli import log, progress, ticks
 from sweep.cli.progress import Progress, watched
 from sweep.config import Config, LogLevel
 from sweep.plan.point import Point, plan
+from sweep.report import record
 from sweep.runs.job import Outcome
 from sweep.runs.tick import LEAST, Tick, telling
 from sweep.train.loop import Curves
@@ -178,3 +180,49 @@ def test_a_command_that_fails_before_it_trains_leaves_no_log(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="wrong"):
         fail(trains=True)
     assert re.search(r" INFO something\n.* ERROR ended by ValueError: wrong\n$", (tmp_path / log.NAME).read_text())
+
+
+def test_epochs_of_points_elsewhere_travel_by_a_file(
+    point: Point, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Tick] = []
+    folder = record.job_folder(tmp_path, point.job)
+    folder.mkdir(parents=True)
+    (folder / ticks.NAME).write_text("of an earlier run")
+    followed = ticks.Followed(tmp_path, heard.append, [point])
+    followed.look([point])
+    sent = [tick(point, 0, None), tick(point, 1), tick(point, 2), tick(point, 4)]
+    with ticks.told(folder) as hear:
+        for each in sent[:2]:
+            hear(each)
+            followed.look([point])
+        assert heard == sent[:1], "the second epoch came within a second of the first"
+        monkeypatch.setattr(ticks, "LEAST", 0.0)
+        hear(sent[1])
+        with (folder / ticks.NAME).open("a") as file:
+            file.write('{"half')
+        followed.look([point])
+        assert heard == sent[:2]
+        with (folder / ticks.NAME).open("a") as file:
+            file.write('": 1}\n')  # no tick at all
+        hear(sent[2])
+        followed.look([point])
+        assert heard == sent[:3]
+    with ticks.told(folder) as hear:  # started again
+        hear(sent[0])
+        followed.look([point])
+        assert heard == [*sent[:3], sent[0]]
+    followed.look([point])
+    assert [*folder.iterdir()] == []
+    (folder / ticks.NAME).mkdir()
+    with ticks.told(folder) as hear:
+        hear(sent[3])  # where nothing can be written, training goes on
+
+
+def test_a_cluster_that_is_heard_of_does_not_fill_the_terminal(terminal: Callable[[], Terminal], point: Point) -> None:
+    terminal()
+    jobs = [f"job {number}" for number in range(3 * progress.MOST)]
+    with Progress(len(jobs), {job: job for job in jobs}) as shown:
+        for job in jobs:
+            shown.hear(dataclasses.replace(tick(point, 1), job=job))
+        assert len(shown.bars.tasks) == 1 + 2 * progress.MOST

@@ -1,6 +1,7 @@
 """Slurm, played by small programs: what is asked of it, and what becomes of jobs that die or are preempted."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -97,6 +98,14 @@ def test_a_lost_job_is_a_failure_and_the_others_go_on(
     assert left == ["7_1_0_log.err", "7_1_0_log.out", "7_1_submitted.pkl"]
 
 
+@pytest.mark.slow
+def test_the_epochs_of_a_point_are_seen(cluster: Path, sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(*GRID, "freeze_depth=5,4", "epochs=60", "optimizer.lr=0.001", "log_level=debug")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"seed 0, lr 0.001, epoch \d+/60, ", (tmp_path / "outputs/sweep/sweep.log").read_text())
+    assert list((tmp_path / "outputs/sweep/jobs").glob("*/ticks.jsonl")) == []
+
+
 def test_after_a_failure_those_that_wait_are_cancelled_if_asked(
     cluster: Path, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,8 +129,9 @@ def test_what_slurm_refuses_is_one_line(cluster: Path, sweep: Sweep) -> None:
 
 def test_an_interrupt_cancels_its_own_jobs(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = slurm.SlurmLauncher()
-    point = SimpleNamespace(facts=SimpleNamespace(network=(), prefix=0))
-    launcher.job = type("Job", (), {"points": {("a",): point}, "begin": lambda self, point: True})()
+    point = SimpleNamespace(job="a", facts=SimpleNamespace(network=(), prefix=0))
+    own = {"points": {("a",): point}, "begin": lambda self, point: True, "hear": None, "root": cluster}
+    launcher.job = type("Job", (), own)()
     (cluster / "7_0").touch()
 
     def submit(points: list[str]) -> None:

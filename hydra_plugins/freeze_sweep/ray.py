@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from sweep import interrupt
 from sweep.cli.collect import train_elsewhere, warm_first
+from sweep.cli.ticks import Followed
 from sweep.cores import bound
 from sweep.errors import UserError
 from sweep.plan.point import Point
@@ -56,6 +57,7 @@ class RayLauncherConf:
 
 ConfigStore.instance().store("ray", RayLauncherConf, group="hydra/launcher", provider="freeze_sweep")
 OBJECTS = 80_000_000  # bytes that Ray keeps for results: ours are a line each, and this is the least it takes
+LOOK = 1.0  # seconds between looks how far points are
 ASK = 5.0  # seconds between looks whether the head of the cluster is still there
 GIVE_UP = 4  # such looks in vain, one after another; 60 s after it has lost its head Ray ends this process
 OURS = {"max_retries", "memory", "num_cpus", "num_gpus", "num_returns", "retry_exceptions"}
@@ -135,17 +137,20 @@ class RayLauncher(Launcher):
         head = ray.get_runtime_context().gcs_address
         running: dict[Any, tuple[Point, float]] = {}
         asked, silent = time.monotonic(), 0
+        followed = Followed(self.job.root, self.job.hear)
         while silent < GIVE_UP:
             while waiting and len(running) < (self.settings["n_jobs"] or len(waiting) + len(running)):
                 point = waiting.pop(0)
                 if self.job.begin(point):
+                    followed.begin(point)
                     task = self.job.task(point)
                     task = dataclasses.replace(task, variables={**task.variables, **threads})
                     running[remote.remote(task)] = point, time.monotonic()
             if not running:
                 return
             with interrupt.waiting():
-                done, _ = ray.wait(list(running), timeout=ASK)
+                done, _ = ray.wait(list(running), timeout=LOOK)
+            followed.look(point for each, (point, _) in running.items() if each not in done)
             for each in done:
                 self._take(each, *running.pop(each))
             if time.monotonic() - asked >= ASK:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from sweep import interrupt
 from sweep.cli.collect import Task, stopped, train_elsewhere, warm_first
+from sweep.cli.ticks import Followed
 from sweep.cores import bound
 from sweep.errors import UserError
 from sweep.plan.point import Point
@@ -107,7 +108,8 @@ class SlurmLauncher(Launcher):
             for first in range(0, len(points), MOST):
                 part = [point for point in points[first : first + MOST] if self.job.begin(point)]
                 if part:
-                    self._follow(self._submit(part))
+                    followed = Followed(self.job.root, self.job.hear, part)
+                    self._follow(self._submit(part), followed)
         except BaseException:
             self._cancel()
             raise
@@ -132,11 +134,12 @@ class SlurmLauncher(Launcher):
         print(f"Slurm job {number}, {len(jobs)} points; logs are in {executor.folder}", flush=True)
         return dict(zip(jobs, points, strict=True))
 
-    def _follow(self, left: dict["submitit.Job[Outcome | None]", Point]) -> None:
+    def _follow(self, left: dict["submitit.Job[Outcome | None]", Point], followed: Followed) -> None:
         """Collect every job on its own, until none is left."""
         begun = asked = time.monotonic()
         gone: set[str] = set()
         while left:
+            followed.look(left.values())
             for job in [job for job in left if job.paths.result_pickle.exists()]:
                 self._take(job, left.pop(job), time.monotonic() - begun)
             if time.monotonic() - asked >= ASK:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.cli import ticks
 from sweep.config import OnError
 from sweep.plan.point import Point
 from sweep.report import record
+from sweep.runs.tick import Hear, unheard
 
 if TYPE_CHECKING:  # torch reads the environment when it is imported, so not before there is one
     from sweep.runs.job import Outcome
@@ -58,18 +60,19 @@ def warm_first(points: Sequence[Point]) -> list[Point]:
     return [points[place] for _, _, place in order]
 
 
-def train(task: Task, session: "Session | None" = None) -> "Outcome | None":
-    """Train the task's point; return None where it may not start."""
+def train(task: Task, session: "Session | None" = None, hear: Hear = unheard) -> "Outcome | None":
+    """Train the task's point; return None where it may not start. hear: what a session of its own tells."""
     if stopped(task.point, task.root, task.jobs):
         return None
     from sweep.runs.job import run_point  # noqa: PLC0415
     from sweep.runs.session import Session  # noqa: PLC0415
 
-    return run_point(task.point, task.root, session or Session(), task.depths)
+    return run_point(task.point, task.root, session or Session(hear), task.depths)
 
 
-def train_elsewhere(task: Task, session: "Session | None" = None) -> "Outcome | None":
-    """Train as where the command was given: in its folder, with its variables."""
+def train_elsewhere(task: Task) -> "Outcome | None":
+    """Train as where the command was given: in its folder, with its variables; tell the command how far it is."""
     os.environ.update(task.variables)
     os.chdir(task.folder)
-    return train(task, session)
+    with ticks.told(record.job_folder(task.root, task.point.job)) as hear:
+        return train(task, hear=hear)

@@ -79,13 +79,14 @@ class Progress:
         """Show an epoch."""
         done = self._share(tick)
         name = self.labels.get(tick.job)
-        row = self._row(tick.job, name or tick.what)
+        shown = tick.job in self.rows or len(self.rows) < 2 * MOST  # many at once, on a cluster
         if name is None and tick.epoch == 0:
             log.say(f"{tick.what}: {tick.epochs} epochs of {tick.images} images")
         if tick.val_accuracy is not None and (task := self.tasks.get(tick.job)):
             self.best[task] = max(self.best.get(task, 0.0), tick.val_accuracy)
         text = self._text(tick, name is not None)
-        self.bars.update(row, completed=done, said=text)
+        if shown:
+            self.bars.update(self._row(tick.job, name or tick.what), completed=done, said=text)
         if name is None and tick.epoch >= tick.epochs:
             self._forget(tick.job)
         if self.outlook:
