@@ -31,7 +31,8 @@ SETTINGS = rf"python -m sweep(\.advise|\.inspect)? (?!.*{STUDY})"
 LONG = re.compile(rf"{STUDY}|launcher=(slurm|ray)|source=checkpoint|source=timm")
 # What a sweep is run with, so that it takes seconds and needs no connection.
 SMALL = {"seeds": "1", "epochs": "1", "batch_size": "20", "optimizer.lr": "0.001", "budget_minutes": "0.02"}
-ABSENT = {"source=imagenet": "source=glyphs_latin"}
+FEW = {"data.limit_train": "12"}  # of the images that are there, where a command takes fewer than there are
+ABSENT = {"source=imagenet": "source=glyphs_latin", "timm/vit_*": "timm/vit_small_patch16_2*"}  # of 200, one
 
 
 def commands(page: str) -> list[str]:
@@ -90,32 +91,38 @@ def test_settings_that_are_shown_can_be_composed(command: str, folder: Path) -> 
         assert compose.points(plain, multirun=several)
 
 
+MAINS: dict[str, Callable[[list[str]], Any]] = {
+    "sweep.models": models, "sweep.report": report, "sweep.doctor": doctor.main, "sweep.cache": cache.main,
+    "sweep.advise": advise.advise, "sweep.inspect": inspect.inspect,
+}  # fmt: skip
+RUN = [each for each in SHOWN if not LONG.search(each)]
+
+
+def test_a_command_of_every_kind_is_shown() -> None:
+    assert {shlex.split(each)[2] for each in RUN} == {"sweep", *MAINS}
+
+
 @pytest.mark.marathon
+@pytest.mark.parametrize("command", RUN)
 def test_every_command_that_is_shown_runs(
-    folder: Path, sweep: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, folder: Path, sweep: Callable[..., Done], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mains: dict[str, Callable[[list[str]], Any]] = {
-        "sweep.models": models, "sweep.report": report, "sweep.doctor": doctor.main, "sweep.cache": cache.main,
-        "sweep.advise": advise.advise, "sweep.inspect": inspect.inspect,
-    }  # fmt: skip
-    ran = []
-    for command in SHOWN:
-        _, _, name, *given = shlex.split(command)
-        if LONG.search(command):
-            continue
-        given = [ABSENT.get(each, each) for each in given]
-        keys = [each.partition("=")[0] for each in given]
-        quick = [f"{key}={SMALL[key]}" if key in SMALL else each for key, each in zip(keys, given, strict=True)]
-        if name == "sweep":
-            if not {"--help", "--cfg"} & {*given}:
-                quick += [f"{key}={value}" for key, value in SMALL.items() if key not in (*keys, "budget_minutes")]
-            done = sweep(*quick)
-            assert done.returncode == 0, (command, done.stderr)
-        else:
-            mains[name]([*quick, "--yes"] if "--clear" in quick else quick)
-        ran.append(name)
-        capsys.readouterr()
-    assert set(mains) | {"sweep"} == set(ran)
+    _, _, name, *given = shlex.split(command)
+    given = [ABSENT.get(each, each) for each in given]
+    keys = [each.partition("=")[0] for each in given]
+    small = SMALL | FEW
+    quick = [f"{key}={small[key]}" if key in small else each for key, each in zip(keys, given, strict=True)]
+    if name == "sweep":
+        if not {"--help", "--cfg"} & {*given}:
+            quick += [f"{key}={value}" for key, value in SMALL.items() if key not in (*keys, "budget_minutes")]
+        done = sweep(*quick)
+        assert done.returncode == 0, done.stderr
+        return
+    if "outputs/sweep" in given:
+        few = ("data=textures", "data.per_class=4", "freeze_depth=4,5", "seeds=1", "epochs=1")
+        assert sweep("-m", *few).returncode == 0
+    MAINS[name]([*quick, "--yes"] if "--clear" in quick else quick)
+    assert capsys.readouterr().out
 
 
 @pytest.mark.campaign
