@@ -26,15 +26,22 @@ class _State:
     came: the first signal.
     waiting: how many waiting() blocks are open.
     full: whether errors show their traceback.
+    led: whether another process says that this one stops, and ends it if it does not.
     """
 
     came: int | None = None
     waiting: int = 0
     full: bool = False
+    led: bool = False
 
 
-def install(*more: int) -> None:
-    """Catch Ctrl-C, SIGTERM, SIGHUP and what else is named from now on, but not where ignored, as under nohup."""
+def install(*more: int, led: bool = False) -> None:
+    """Catch Ctrl-C, SIGTERM, SIGHUP and what else is named from now on, but not where ignored, as under nohup.
+
+    led: print nothing then, and let a second signal be nothing new: the first may have reached a whole group of
+        processes, of which one then passes it on.
+    """
+    _State.led = led
     for number in (*_SIGNALS, *more):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
@@ -141,6 +148,8 @@ def _silence() -> None:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     if _State.came is not None:
+        if _State.led:
+            return
         _say(f"\n{_verb(number)} at once: {_KEPT}\n")
         os._exit(128 + number)
     _State.came = number
@@ -154,5 +163,7 @@ def _verb(number: int) -> str:
 
 
 def _say(line: str) -> None:
+    if _State.led:
+        return
     with suppress(OSError):  # print() may be what was interrupted, and is not to be entered twice
         os.write(2, line.encode())

@@ -1,5 +1,6 @@
 """Several jobs at once on one machine: the same records, and what becomes of the others when one dies."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TIMES
 
 from hydra_plugins.freeze_sweep import local
@@ -119,6 +121,30 @@ def test_an_interrupt_leaves_no_worker_behind(points: list[Point], tmp_path: Pat
     processes = [worker.running.process for worker in pool.workers if worker.running]
     assert len(processes) == 2
     assert not any(process.is_alive() for process in processes)
+
+
+def test_an_interrupt_lets_each_worker_keep_what_it_has_trained(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    changes = {"freeze_depth": 4, "pretrained": False, "seeds": 1, "data_per_class": 3, "epochs": 10**5}
+    points = [plan(tiny(data_name=name, **changes)) for name in ("textures", "glyphs_digits")]
+    heard: dict[str, int] = {}
+
+    class Impatient(Watched):
+        def hear(self, tick: Tick) -> None:
+            heard[tick.job] = max(heard.get(tick.job, 0), tick.epoch)
+            if len(heard) == 2 and min(heard.values()) >= 2:
+                for worker in pool.workers:
+                    assert worker.running
+                    worker.running.process.terminate()  # as one that reaches all processes does, before the pool's own
+                raise KeyboardInterrupt
+
+    pool = Pool([ONE_THREAD] * 2)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(points, Impatient(tmp_path, points))
+    assert [worker.running and worker.running.process.exitcode for worker in pool.workers] == [-signal.SIGTERM] * 2
+    for point in points:  # long before checkpoint.minutes are over
+        (kept,) = record.job_folder(tmp_path, point.job).glob("checkpoint.*.pt")
+        (training,) = torch.load(kept, weights_only=True)["trainings"].values()
+        assert len(training["curves"]["train_loss"]) >= heard[point.job]
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Worker processes of one machine. Each trains one point at a time; one that dies takes no other point with it."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sweep.cli.job import Job
 
 _GRACE = 5.0  # seconds that a worker has to end
+_LAST = 30.0  # that it has to end the batch under way and keep what is trained; a second Ctrl-C ends it at once
 
 
 class Pool:
@@ -49,6 +51,8 @@ class Pool:
                     if not set(ready).isdisjoint(worker.handles()):
                         worker.take(job)
         finally:
+            for worker in self.workers:
+                worker.stop()
             for worker in self.workers:
                 worker.close()
 
@@ -107,17 +111,22 @@ class _Worker:
             self.point = None
             job.end(point, said)
 
-    def close(self) -> None:
-        """End the process; at once if it is training."""
+    def stop(self) -> None:
+        """Let the process end; if it is training, after the batch under way, of which it keeps a checkpoint."""
         if self.running is None:
             return
-        process, connection = self.running
         if self.point is None:
             with suppress(OSError):
-                connection.send(None)
-            process.join(_GRACE)
-        process.terminate()
-        process.join(_GRACE)
+                self.running.connection.send(None)
+        else:
+            self.running.process.terminate()
+
+    def close(self) -> None:
+        """End the process, which was told to stop."""
+        if self.running is None:
+            return
+        process = self.running.process
+        process.join(_LAST if self.point else _GRACE)
         process.kill()
         process.join()
 
@@ -149,8 +158,19 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _serve(connection: Connection) -> None:
     """Train points as they come, until told to end, or until the process that gives them is gone."""
     belong_to_parent()
-    from sweep.runs.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
+    interrupt.install(led=True)  # SIGTERM, which is left
+    try:
+        from sweep.runs.session import Session  # noqa: PLC0415  torch reads the environment when it is imported
 
-    session = Session(connection.send)
-    while (task := connection.recv()) is not None:
-        connection.send(train(task, session))
+        session = Session(connection.send)
+        while (task := _received(connection)) is not None:
+            connection.send(train(task, session))
+    except KeyboardInterrupt:  # what was trained is kept: now end as the signal ends a process
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _received(connection: Connection) -> Task | None:
+    with interrupt.waiting():
+        task: Task | None = connection.recv()
+    return task
