@@ -3,20 +3,14 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_least
 from sweep.cli.pool import Pool
 from sweep.cores import bound, usable
-from sweep.errors import UserError
-
-if TYPE_CHECKING:
-    from sweep.cli.job import Job
 
 
 @dataclass
@@ -41,24 +35,19 @@ MOST = 8  # jobs at once without a GPU, unless more are asked for: each needs a 
 
 def check(settings: DictConfig) -> bool:
     """Return whether points are trained on other machines. raises: UserError for a setting that is out of its range."""
-    for name in ("n_jobs", "jobs_per_gpu", "threads"):
-        if settings.get(name) is not None and settings[name] < 1:
-            raise UserError(f"hydra.launcher.{name}={settings[name]}: use a count of at least 1")
+    require_least(settings, {"n_jobs": 1, "jobs_per_gpu": 1, "threads": 1})
     return False
 
 
-class LocalLauncher(Launcher):
+class LocalLauncher(PointLauncher):
     """Hands the points to a pool of processes."""
 
     def __init__(self, n_jobs: int | None, jobs_per_gpu: int, threads: int | None) -> None:
         self.n_jobs, self.jobs_per_gpu, self.threads = n_jobs, jobs_per_gpu, threads
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.job: Job = task_function  # type: ignore[assignment]  # the sweeper launches nothing else
-
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the points with these overrides; what came of them is in their records alone."""
-        points = [self.job.points[tuple(overrides)] for overrides in job_overrides]
+        points = self.points(job_overrides)
         one_gpu = any(":" in point.config.device for point in points)  # device=cuda:1 says which
         threads = [point.config.threads for point in points]
         most = None if None in threads else max(filter(None, threads))

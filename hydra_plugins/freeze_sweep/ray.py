@@ -12,23 +12,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_least, require_others, require_size
 from sweep import interrupt
 from sweep.cli.collect import train_elsewhere, warm_first
 from sweep.cli.ticks import Followed
 from sweep.cores import bound
 from sweep.errors import UserError
 from sweep.plan.point import Point
-
-if TYPE_CHECKING:
-    from sweep.cli.job import Job
 
 
 @dataclass
@@ -68,42 +64,30 @@ def check(settings: DictConfig) -> bool:
 
     raises: UserError for a setting that is out of its range, or if there is no Ray.
     """
-    for name, low in {"num_cpus": 1, "n_jobs": 1, "retries": 0}.items():
-        if settings[name] is not None and settings[name] < low:
-            raise UserError(f"hydra.launcher.{name}={settings[name]}: use a whole number of at least {low}")
+    require_least(settings, {"num_cpus": 1, "n_jobs": 1, "retries": 0})
     if not (0 <= settings.num_gpus <= 1 or settings.num_gpus % 1 == 0 < settings.num_gpus < float("inf")):
         raise UserError(
             f"hydra.launcher.num_gpus={settings.num_gpus}: use a part of 1, such as 0.25, or a whole number"
         )
-    if settings.memory_gb is not None and not 0 < settings.memory_gb < float("inf"):
-        raise UserError(f"hydra.launcher.memory_gb={settings.memory_gb}: use a number of gigabytes above 0")
+    require_size(settings, "memory_gb")
     if settings.address not in (None, "auto") and not re.fullmatch(r"[^\s/]+:\d{1,5}", settings.address):
         raise UserError(f"hydra.launcher.address={settings.address}: use auto, or host:port of the cluster's head")
-    more = settings.options or {}
-    if not isinstance(more, Mapping | DictConfig):
-        raise UserError(f"hydra.launcher.options={more}: use names and values, such as {{resources: {{fast: 1}}}}")
-    for name in more:
-        if name in OURS:
-            raise UserError(f"hydra.launcher.options.{name}: the launcher sets this itself; leave it out")
+    require_others(settings, "options", OURS, "{resources: {fast: 1}}")
     if importlib.util.find_spec("ray") is None:
         raise UserError("hydra/launcher=ray: needs ray; pip install 'freeze-sweep[ray]'")
     return settings.address is not None
 
 
-class RayLauncher(Launcher):
+class RayLauncher(PointLauncher):
     """Gives the points to Ray and collects what comes of them; the records lie in the shared folder."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.job: Job = task_function  # type: ignore[assignment]  # the sweeper launches nothing else
-
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the points with these overrides; what came of them is in their records alone."""
-        points = [self.job.points[tuple(overrides)] for overrides in job_overrides]
         with connected(self.settings["address"]):
-            self._follow(warm_first(points), self._remote())
+            self._follow(warm_first(self.points(job_overrides)), self._remote())
         return []
 
     def _remote(self) -> Any:

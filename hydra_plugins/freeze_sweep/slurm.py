@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_least, require_others, require_size
 from sweep import interrupt
 from sweep.cli.collect import Task, stopped, train_elsewhere, warm_first
 from sweep.cli.ticks import Followed
@@ -28,7 +27,6 @@ from sweep.plan.point import Point
 if TYPE_CHECKING:
     import submitit
 
-    from sweep.cli.job import Job
     from sweep.runs.job import Outcome
 
 
@@ -63,7 +61,7 @@ MOST = 1000  # jobs of an array: Slurm's own limit, unless a cluster has another
 POLL = 1.0  # seconds between looks for results
 ASK = 10.0  # seconds between questions to Slurm
 GRACE = 15.0  # seconds that cancelled jobs have to end
-OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "no-requeue", "signal"}
+OURS = {"array", "error", "job_name", "open_mode", "output", "requeue", "no_requeue", "signal"}
 
 
 def check(settings: DictConfig) -> bool:
@@ -72,17 +70,9 @@ def check(settings: DictConfig) -> bool:
     raises: UserError for a setting that is out of its range, or if there is no Slurm.
     """
     least = {"timeout_min": 1, "cpus_per_task": 1, "array_parallelism": 1, "gpus_per_node": 0, "retries": 0}
-    for name, low in least.items():
-        if settings[name] < low:
-            raise UserError(f"hydra.launcher.{name}={settings[name]}: use a whole number of at least {low}")
-    if settings.mem_gb is not None and not 0 < settings.mem_gb < float("inf"):
-        raise UserError(f"hydra.launcher.mem_gb={settings.mem_gb}: use a number of gigabytes above 0")
-    more = settings.additional_parameters or {}
-    if not isinstance(more, Mapping | DictConfig):
-        raise UserError(f"hydra.launcher.additional_parameters={more}: use names and values, such as {{account: me}}")
-    for name in more:
-        if str(name).replace("_", "-") in OURS:
-            raise UserError(f"hydra.launcher.additional_parameters.{name}: the launcher sets this itself; leave it out")
+    require_least(settings, least)
+    require_size(settings, "mem_gb")
+    require_others(settings, "additional_parameters", OURS, "{account: me}")
     if importlib.util.find_spec("submitit") is None:
         raise UserError("hydra/launcher=slurm: needs submitit; pip install submitit")
     for program in ("sbatch", "squeue", "scancel", "srun"):
@@ -91,19 +81,16 @@ def check(settings: DictConfig) -> bool:
     return True
 
 
-class SlurmLauncher(Launcher):
+class SlurmLauncher(PointLauncher):
     """Submits the points and collects what comes of them; the records lie in the shared folder."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self.name = f"sweep-{uuid.uuid4().hex[:8]}"  # by which Slurm tells our jobs from all others
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.job: Job = task_function  # type: ignore[assignment]  # the sweeper launches nothing else
-
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the points with these overrides; what came of them is in their records alone."""
-        points = warm_first([self.job.points[tuple(overrides)] for overrides in job_overrides])
+        points = warm_first(self.points(job_overrides))
         try:
             for first in range(0, len(points), MOST):
                 part = [point for point in points[first : first + MOST] if self.job.begin(point)]
