@@ -171,18 +171,33 @@ def test_depths_as_people_type_them(standin_source: None, typed: str, depths: li
 def test_all_depths_are_those_of_each_model(standin_source: None) -> None:
     grid = [
         "data=textures",
-        "model=resnet18,mobilenet_v2",
+        "model=resnet18,resnet50",
         "freeze_depth=all",
         "pretrained=false,true",
         "freeze.unit=block",
     ]
     points = compose.points(grid, multirun=True)
-    for model in ("resnet18", "mobilenet_v2"):
+    for model in ("resnet18", "resnet50"):
         own = [point for point in points if point.facts.model == model]
         depths = {point.config.freeze_depth for point in own}
         assert depths == set(range(own[0].facts.n_blocks + 1))
         assert len(own) == 2 * len(depths)
     assert points[0].facts.n_blocks != points[-1].facts.n_blocks
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("lr=0.1", r"lr: no such setting; did you mean optimizer\.lr\?"),
+        ("image_size=64", r"image_size: no such setting; did you mean data\.image_size\?"),
+        ("+per_class=4", r"per_class: no such setting; did you mean data\.per_class\?"),
+        ("model=timm/vit_tiny_patch16_224", r"use model=timm model\.name=vit_tiny_patch16_224$"),
+        ("model=torchvision/resnet50", r"use model=resnet50$"),
+    ],
+)
+def test_names_without_their_group_say_the_whole_name(typed: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        compose.points(["data=textures", typed], multirun=False)
 
 
 @pytest.mark.parametrize("typed", ["5..0", "0..999999", "-1..3", "all..3", "alle"])

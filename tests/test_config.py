@@ -37,7 +37,8 @@ def test_every_yaml_composes_converts_and_passes_its_checks(path: str) -> None:
     check(config)
     if group in ("model", "source", "data"):
         named = getattr(config, group).name
-        known = ("source", "glyphs_latin"), ("source", "self"), ("model", "timm"), ("data", "embedded")
+        recipes = ("glyphs_latin", "glyphs_latin_64", "self")
+        known = *(("source", each) for each in recipes), ("model", "timm"), ("data", "embedded")
         assert named == option or (group, option) in known
         if group == "model" and option in ("timm", "module"):
             full = {"timm": "timm/tf_efficientnet_lite0", "module": "module/module"}
@@ -71,7 +72,7 @@ def test_every_yaml_says_first_when_to_choose_it(path: str) -> None:
 def test_every_table_entry_has_its_yaml() -> None:
     # recipes of source=pretrain, and data sets that have no YAML of their own
     crossed = {each["name"] for one in CROSSED.values() for each in (one["data"], one["source"]["data"])}
-    others = {"glyphs_latin", "self", "embedded"} | crossed
+    others = {"glyphs_latin", "glyphs_latin_64", "self", "embedded"} | crossed
     for group, table in (("source", source.SOURCES), ("data", registry.DATASETS)):
         assert {path.stem for path in (CONF / group).glob("*.yaml")} - others == set(table) - others
     assert {path.stem for path in (CONF / "model").glob("*.yaml")} <= {*catalog.NAMES, "timm", "module"}

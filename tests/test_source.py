@@ -9,12 +9,14 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from sweep.config import DataConfig, ModelConfig, SourceConfig
+from sweep.cli import compose
+from sweep.config import Config, DataConfig, ModelConfig, SourceConfig
 from sweep.data.types import Task
 from sweep.errors import UserError
 from sweep.models import build as models
 from sweep.plan import catalog
 from sweep.plan import sources as source
+from sweep.plan.point import plan
 from sweep.runs import pretrain
 from sweep.runs.session import Session
 
@@ -246,9 +248,36 @@ def test_the_tasks_own_classes_and_splits_are_the_selffer_control() -> None:
             source.check_disjoint(own, DataConfig("glyphs_latin", classes=["A", "B", "C"], **other))
 
 
+def test_a_model_that_is_known_not_to_learn_the_letters_is_refused_before_it_is_trained() -> None:
+    config = Config(model=ModelConfig("mobilenet_v2"))
+    with pytest.raises(UserError, match=r"mobilenet_v2 does not learn it at 32 pixels .*use source=glyphs_latin_64"):
+        plan(config)
+    for changed in (
+        dataclasses.replace(config, pretrained=False),  # random weights need no source
+        dataclasses.replace(config, source=SourceConfig(epochs=20)),
+        dataclasses.replace(config, source=SourceConfig(data=DataConfig("glyphs_latin", image_size=64))),
+        dataclasses.replace(config, model=ModelConfig("resnet18")),
+    ):
+        plan(changed)
+
+
+def test_larger_letters_are_a_source_for_every_model() -> None:
+    for model in ("resnet18", "mobilenet_v2"):
+        (point,) = compose.points([f"model={model}", "source=glyphs_latin_64", "data=glyphs_digits"], multirun=False)
+        assert (point.facts.image_size, point.facts.source, point.source.config.epochs) == (64, "glyphs_latin", 6)
+
+
 @pytest.mark.parametrize(
     ("n_classes", "accuracy", "learnt"),
-    [(26, 0.08, False), (26, 0.04, False), (26, 0.2, True), (2, 0.51, False), (2, 0.7, True), (1000, 0.01, False)],
+    [
+        (26, 0.08, False),
+        (26, 0.04, False),
+        (26, 0.2, False),
+        (26, 0.3, True),
+        (2, 0.51, False),
+        (2, 0.7, True),
+        (1000, 0.01, False),
+    ],
 )
 def test_a_source_that_has_not_learnt_stops_the_sweep(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_classes: int, accuracy: float, learnt: bool

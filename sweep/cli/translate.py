@@ -98,6 +98,9 @@ def _one_line(error: Exception) -> str:
     group = re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\n((?:\t\S+\n?)*)", text)
     if group and group[1] == "hydra/launcher" and group[2] in LAUNCHERS:
         return f"{group[1]}={group[2]}: not installed; pip install {LAUNCHERS[group[2]]}"
+    if group and group[1] in ("model/timm", "model/torchvision"):
+        model = f"model=timm model.name={group[2]}" if group[1] == "model/timm" else f"model={group[2]}"
+        return f"{group[1].replace('/', '=')}/{group[2]}: use {model}"
     if group:
         return str(unknown(group[1], group[2], group[3].split()))
     for pattern, line in _SAID:
@@ -117,4 +120,6 @@ def unknown_setting(name: str) -> str:
     """Return what is said of a setting that does not exist, with the nearest one that does."""
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     names = [key for key, _ in flat(settings.identity(Config()))] + [*settings.NOT_IDENTITY, *groups]
-    return f"{name}: no such setting" + (nearest(name, names) or "; python -m sweep --help lists them")
+    inside = [key for key in names if key.endswith(f".{name}") and not key.startswith("source.")]
+    hint = f"; did you mean {' or '.join(inside[:3])}?" if inside else nearest(name, names)
+    return f"{name}: no such setting" + (hint or "; python -m sweep --help lists them")

@@ -40,6 +40,8 @@ def plan(config: Config) -> Point:
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
     catalog.check(config.model, config.freeze.unit, config.freeze_depth, size)
     sources.check(source, config.model, size)
+    if config.pretrained:
+        sources.check_learns(source)
     data.check(config.data)
     catalog.check_channels(config.model.full_name, size, bands.count(config.data.channels))
     sources.check_disjoint(config.source, config.data)

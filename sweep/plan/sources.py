@@ -27,6 +27,9 @@ LOOSE = ("root", "factory", "file", "label", "matched_group", "case", "rotate")
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
 UNKNOWN_CLASSES = 1000  # of a file without a head
 FORMAT = 2  # of the files of weights trained here: with the head
+LARGER = 64  # pixels of source=glyphs_latin_64
+# Models that were seen not to learn the letters by SourceConfig's own recipe, with the share that they know then.
+UNLEARNT = {"mobilenet_v2": 0.07}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,24 @@ def check(source: Source, model: ModelConfig, image_size: int) -> None:
             f"data.image_size={image_size}: {model.full_name} has one position per patch, and its source {source.task} "
             f"learned them at {source.image_size} pixels; use {source.image_size}"
         )
+
+
+def check_learns(source: Source) -> None:
+    """Raise UserError for weights that would be trained here and are known to learn nothing that way."""
+    config = source.config
+    default = SourceConfig(seed=config.seed)
+    if config.name == default.name and config == default and source.model in UNLEARNT:
+        raise UserError(
+            f"source={source.task}: {source.model} does not learn it at {source.image_size} pixels in {config.epochs} "
+            f"epochs ({UNLEARNT[source.model]:.0%} of the letters, docs/sources.md); {other_than(source)}"
+        )
+
+
+def other_than(source: Source) -> str:
+    """Return what to use in place of weights that are trained here and learn nothing."""
+    larger = source.config.data.name == "glyphs_latin" and source.image_size < LARGER
+    also = f"source=glyphs_latin_{LARGER}, whose letters are larger" if larger else "more source.epochs"
+    return f"use {also}, or other weights, such as source=imagenet"
 
 
 def check_disjoint(config: SourceConfig, target: DataConfig) -> None:
