@@ -224,7 +224,7 @@ def test_a_source_without_its_data_is_left_out_as_asked(tmp_path: Path, capsys: 
         cli.points(far, multirun=True)
     with pytest.raises(UserError, match="skip_absent=true: the data of no point is here"):
         cli.points([*far, "skip_absent=true"], multirun=True)
-    assert f"left out, because skip_absent=true: data.root={tmp_path}/far" in capsys.readouterr().err
+    assert f"left out, because skip_absent=true: source.data.root={tmp_path}/far" in capsys.readouterr().err
 
 
 def test_wrong_data_is_not_left_out(standin_source: None, tmp_path: Path) -> None:
