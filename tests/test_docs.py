@@ -28,7 +28,7 @@ STUDY = r"experiment=(?!tuned name=mine)"  # all but what is shown for one's own
 # Commands that take settings; tests/test_config.py composes every experiment.
 SETTINGS = rf"python -m sweep(\.advise|\.inspect)? (?!.*{STUDY})"
 # What is not run here: hours, other machines, or weights that are not here. Settings are composed all the same.
-LONG = re.compile(rf"{STUDY}|launcher=(slurm|ray)|source=checkpoint|source=timm")
+LONG = re.compile(rf"{STUDY}|launcher=(slurm|ray)|source=checkpoint|source=timm|data=cifar100|devices=")
 # What a sweep is run with, so that it takes seconds and needs no connection.
 SMALL = {"seeds": "1", "epochs": "1", "batch_size": "20", "optimizer.lr": "0.001", "budget_minutes": "0.02"}
 FEW = {"data.limit_train": "12"}  # of the images that are there, where a command takes fewer than there are
@@ -103,7 +103,7 @@ def test_a_command_of_every_kind_is_shown() -> None:
 
 
 @pytest.mark.marathon
-@pytest.mark.parametrize("command", RUN)
+@pytest.mark.parametrize("command", RUN, ids=lambda command: command[len("python -m ") :][:95])
 def test_every_command_that_is_shown_runs(
     command: str, folder: Path, sweep: Callable[..., Done], capsys: pytest.CaptureFixture[str]
 ) -> None:
