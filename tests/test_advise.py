@@ -227,7 +227,7 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
     standin_source: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = ["data=textures", "data.per_class=4", "data.label=a b", "seeds=2", "epochs=2", "optimizer.lr=[0.001]"]
+    settings = ["data=textures", "data.per_class=4", "data.label=a b", "seeds=2", "epochs=1", "optimizer.lr=[0.001]"]
     made = advise.advise([*settings, "budget_minutes=5"])
     text = str(made)
     told = capsys.readouterr().out
@@ -238,7 +238,7 @@ def test_advice_is_printed_and_its_command_trains_that_depth(
     assert "Expected loss against the best depth: " in text
     assert "The rule of thumb says 0 (dissimilar: 10 classes, the source 26)." in text
     command = "python -m sweep data=textures data.per_class=4 'data.label=a b' seeds=2 batch_size=20"
-    rest = "optimizer.schedule=plateau data.rotate=true epochs=2 optimizer.lr=0.001 pretrained=true"
+    rest = "optimizer.schedule=plateau data.rotate=true epochs=1 optimizer.lr=0.001 pretrained=true"
     assert f"{command} {rest} freeze_depth={depth} name=advise export=best" in text
     saved = json.loads((tmp_path / "outputs/advise/advice.json").read_text())
     assert (saved["freeze_depth"], len(saved["depths"])) == (depth, 6)

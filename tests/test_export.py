@@ -79,8 +79,8 @@ with torch.no_grad():
     ("name", "size"),
     [
         ("resnet18", 32),
-        ("mobilenet_v2", 32),
-        ("squeezenet1_1", 32),
+        pytest.param("mobilenet_v2", 32, marks=pytest.mark.campaign),
+        pytest.param("squeezenet1_1", 32, marks=pytest.mark.campaign),
         pytest.param("vit_b_32", 32, marks=pytest.mark.campaign),
         pytest.param("inception_v3", 75, marks=pytest.mark.campaign),
     ],

@@ -88,6 +88,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.campaign  # in double precision
 def test_training_everything_is_the_plain_loop(double: None, tiny: Tiny) -> None:
     """With weight decay, too, which also the taps of a kernel feel that no image meets."""
     config = tiny(pretrained=False, freeze_depth=0, **(ORIGIN | {"optimizer_weight_decay": 0.1} | SHORT))

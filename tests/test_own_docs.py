@@ -22,7 +22,7 @@ def examples(page: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_examples_run_as_they_stand(
     sweep: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
