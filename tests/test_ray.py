@@ -1,6 +1,7 @@
 """Ray: a local one and a cluster of two nodes, for real; what becomes of jobs whose worker, node or head dies."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import TIMES, Done, wait_for
+
+from hydra_plugins.freeze_sweep.ray import connected
+from sweep import interrupt
 
 pytest.importorskip("ray")
 
@@ -233,3 +237,22 @@ def test_a_cluster_that_is_not_there_is_one_line(sweep: Callable[..., Done]) -> 
         done = sweep(*GRID, "freeze_depth=5,4", f"hydra.launcher.address={address}")
     assert done.returncode == 2
     assert done.stderr.endswith(f"error: hydra.launcher.address={address}: nothing answers there\n")
+
+
+def test_a_signal_while_ray_starts_waits_until_all_of_it_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray  # noqa: PLC0415
+
+    done = []
+
+    def init(**given: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as Ray does
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("started")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("ended"))
+    real = signal.signal
+    with interrupt.caught(), pytest.raises(KeyboardInterrupt), connected(None):
+        raise AssertionError("it was to stop")
+    assert done == ["started", "ended"]
+    assert signal.signal is real

@@ -173,19 +173,35 @@ def connected(address: str | None) -> Iterator[None]:
     if address not in (None, "auto") and not reachable(address):
         raise UserError(f"{where}: nothing answers there")
     own: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": OBJECTS}
-    handler = signal.getsignal(signal.SIGTERM)
     try:
         try:  # not broken off by a signal: half of what it starts would stay
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
+            with _own_sigterm():
+                ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             interrupt.check()
             raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
-        if signal.getsignal(signal.SIGTERM) is not handler:  # Ray's own would end this process without a report
-            signal.signal(signal.SIGTERM, handler)
         interrupt.check()
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Let nobody set another handler of SIGTERM in this block: Ray's would end this process without a report.
+
+    While Ray starts, it would also leave some of its processes behind.
+    """
+    real = signal.signal
+
+    def kept(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number == signal.SIGTERM else real(number, handler)
+
+    signal.signal = kept  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = real
 
 
 def reachable(address: str) -> bool:
