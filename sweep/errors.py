@@ -29,6 +29,12 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= _LINE else f"{plain[: _LINE - 500]} ... {plain[-400:]}"
 
 
+def reason(error: OSError) -> str:
+    """Return what the system says of a file, and which file that is, where it says so."""
+    file = error.filename2 or error.filename
+    return f"{error.strerror or error}" + (f": {file}" if file and error.strerror else "")
+
+
 def unknown(setting: str, value: str, allowed: Iterable[str]) -> UserError:
     """Return the error for a name that no table has, with the nearest name that one does."""
     names = list(allowed)

@@ -24,7 +24,7 @@ from sweep.cli.progress import Progress, label, shares
 from sweep.cli.trackers import Trackers, asked
 from sweep.config import Config, Export
 from sweep.data import task as data
-from sweep.errors import UserError
+from sweep.errors import UserError, reason
 from sweep.paths import results_folder
 from sweep.plan.point import Point, plan
 from sweep.report import record, table
@@ -273,7 +273,7 @@ def writing(name: str) -> Iterator[None]:
     except BrokenPipeError:  # of the terminal's reader
         raise
     except OSError as error:
-        raise UserError(f"name={name}: cannot write to {results_folder(name)} ({error.strerror or error})") from error
+        raise UserError(f"name={name}: cannot write to {results_folder(name)} ({reason(error)})") from error
 
 
 def export(points: Sequence[Point], root: Path) -> None:

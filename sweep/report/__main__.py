@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweep import interrupt
 from sweep.commands import Command
-from sweep.errors import UserError
+from sweep.errors import UserError, reason
 
 
 def compared(folders: Sequence[Path]) -> str:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 return
             made = render.merge(given.folder, target, formats) if given.to else render.build(target, formats=formats)
         except OSError as error:
-            raise UserError(f"{target}: cannot be read or written there ({error.strerror or error})") from error
+            raise UserError(f"{target}: cannot be read or written there ({reason(error)})") from error
         print(made.text)
         if made.missing:
             sys.exit(1)

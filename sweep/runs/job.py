@@ -120,6 +120,7 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
             line = " ".join(line.split())
             record.write_failure(folder, line, traceback.format_exc())
             return Outcome(trained, time.perf_counter() - start, line)
+    machine.give_back()
     outcome = _outcome(point, folder, trained, time.perf_counter() - start)
     if outcome.error:
         record.write_failure(folder, outcome.error, "")

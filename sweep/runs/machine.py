@@ -1,5 +1,6 @@
 """What the machine is and has: device, memory, versions, commit."""
 
+import ctypes
 import functools
 import importlib.metadata
 import platform
@@ -103,3 +104,11 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() or None
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system: glibc keeps it, in more and more pieces over many points."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)

@@ -1,0 +1,211 @@
+"""Disks that fail and files that go bad: what is missing is made again, in one line where it cannot be, never wrong.
+
+docs/faults.md has the same in numbers, with kills and longer sweeps.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import TIMES, Done
+
+from sweep.data import store
+from sweep.runs import machine
+
+Sweep = Callable[..., Done]
+GRID = [
+    *("-m", "data=textures", "data.per_class=4", "epochs=1", "seeds=1", "optimizer.lr=0.001", "freeze_depth=5"),
+    *("source=pretrain", "data@source.data=digits", "source.data.per_class=4", "source.epochs=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder in which a small sweep has ended, with a cache of its own."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = subprocess.run(
+        [sys.executable, "-m", "sweep", *GRID],
+        cwd=folder,
+        env={**os.environ, "SWEEP_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def numbers(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "outputs" / "sweep" / "table.csv").drop(columns=TIMES)
+
+
+def flipped(content: bytes, place: float) -> bytes:
+    """Return the content with one bit of it changed, so far into it."""
+    at = min(len(content) - 1, int(place * len(content)))
+    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+
+
+def emptied_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Return a harm that changes a file's content so."""
+
+    def spoil(path: Path) -> None:
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+HARMS: dict[str, Callable[[Path], None]] = {
+    "cut short": rewritten(lambda content: content[: len(content) // 2]),
+    "emptied": rewritten(lambda content: b""),
+    "zeros": rewritten(lambda content: bytes(len(content))),
+    "first byte": rewritten(lambda content: flipped(content, 0)),
+    "bit in the middle": rewritten(lambda content: flipped(content, 0.5)),
+    "bit near the end": rewritten(lambda content: flipped(content, 0.97)),
+    "a folder": emptied_folder,
+    "more behind it": rewritten(lambda content: content + b"\x00" * 100),
+}
+KINDS = {
+    "record": "outputs/sweep/jobs/*/seed-0.json",
+    "predictions": "outputs/sweep/jobs/*/tested-0.json",
+    "notes": "outputs/sweep/jobs/*/notes.json",
+    "settings": "outputs/sweep/jobs/*/config.yaml",
+    "manifest": "outputs/sweep/sweep.json",
+    "table": "outputs/sweep/table.csv",
+    "verdict": "outputs/sweep/verdict.json",
+    "source": "cache/sources/*.safetensors",
+    "images and features": "cache/arrays/*/*.npy",
+    "what is known of models": "cache/**/*.json",
+}
+
+
+CACHED = ("source", "images and features", "what is known of models")
+FULL = [(kind, harm) for kind in KINDS for harm in HARMS]
+SHORT = {pair for number, pair in enumerate(zip(KINDS, [*HARMS, *HARMS], strict=False)) if number % 3 == 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm"),
+    [pytest.param(*each, marks=pytest.mark.campaign if each in SHORT else pytest.mark.marathon) for each in FULL],
+)
+def test_a_file_that_went_bad_is_made_again_or_named_and_no_number_changes(
+    whole: Path, kind: str, harm: str, tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spoilt"
+    shutil.copytree(whole, folder)
+    monkeypatch.setenv("SWEEP_CACHE", str(folder / "cache"))
+    store.verified.clear()
+    if kind in CACHED:
+        shutil.rmtree(folder / "outputs")  # what is finished does not look at the cache
+    spoilt = [path for path in folder.glob(KINDS[kind]) if path.is_file()]
+    assert spoilt
+    for path in spoilt:
+        HARMS[harm](path)
+    done = sweep(*GRID, folder=folder)
+    assert "Traceback" not in done.stdout + done.stderr
+    if done.returncode:  # a folder where a file belongs is not ours to remove
+        assert (done.returncode, harm) in ((1, "a folder"), (2, "a folder")), done
+        assert done.stderr.count("error: ") == (done.returncode == 2), done.stderr
+        assert str(spoilt[0].name) in done.stdout + done.stderr
+        for path in spoilt:
+            path.rmdir()
+        done = sweep(*GRID, folder=folder)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(numbers(folder), numbers(whole))
+
+
+SCRIPT = """
+mount -t tmpfs -o "$OPTIONS" tmpfs "$SMALL" || exit 77
+"$@" > first.txt 2>&1
+echo $? > first.code
+mount -o remount,rw,size=2g "$SMALL"
+"$@" > second.txt 2>&1
+echo $? > second.code
+cp -r outputs kept
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [
+        pytest.param(*each, marks=pytest.mark.campaign if each[1] in ("size=32k", "ro") else pytest.mark.marathon)
+        for each in (
+            *(("outputs", each) for each in ("ro", "size=4k", "size=12k", "size=32k", "size=100k", "size=300k")),
+            *(("cache", each) for each in ("ro", "size=4k", "size=300k", "size=8m", "size=44m", "size=46m")),
+        )
+    ],
+)
+def test_a_disk_that_takes_nothing_is_a_line_and_with_room_the_same_command_ends_the_same(
+    whole: Path, place: str, options: str, tmp_path: Path
+) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("mounts of its own need root and unshare")
+    small = tmp_path / place
+    small.mkdir()
+    environment = {"OPTIONS": options, "SMALL": str(small), "SWEEP_CACHE": str(tmp_path / "cache")}
+    command = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", sys.executable, "-m", "sweep", *GRID]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **environment}, check=True)
+    said = (tmp_path / "first.txt").read_text()
+    code = int((tmp_path / "first.code").read_text())
+    assert "Traceback" not in said, said
+    assert "No space left" in said or "Read-only" in said or code == 0, said
+    if place == "outputs":
+        assert code in (1, 2), said
+    assert int((tmp_path / "second.code").read_text()) == 0, (tmp_path / "second.txt").read_text()
+    (tmp_path / "outputs").rmdir() if place == "outputs" else shutil.rmtree(tmp_path / "outputs")
+    (tmp_path / "kept").rename(tmp_path / "outputs")
+    pd.testing.assert_frame_equal(numbers(tmp_path), numbers(whole))
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(4, marks=pytest.mark.campaign), pytest.param(100, marks=pytest.mark.marathon)]
+)
+def test_after_a_kill_at_any_moment_the_table_is_the_same_and_no_record_is_lost(kills: int) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "kills.py"), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["kills"], found["equal"], found["kept"]) == (kills, kills, kills)
+
+
+@pytest.mark.marathon
+def test_four_processes_begin_one_sweep_from_nothing(whole: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "SWEEP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "sweep", *GRID[:-5], "freeze_depth=4,5", *GRID[-4:]]
+    together = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=900)[0] for process in together]
+    assert [process.returncode for process in together] == [0] * 4, said
+    assert sum("pretraining resnet18 on digits" in each for each in said) == 1
+    found = numbers(tmp_path)
+    alone = found[found["freeze_depth"] == 5].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, numbers(whole))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps it so")
+def test_memory_that_was_freed_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    pieces = [bytes(2000) for _ in range(100_000)]
+    last = pieces.pop()  # what lies above them and stays, so that the heap cannot shrink
+    pieces.clear()
+    before = resident()
+    machine.give_back()
+    assert before - resident() > 100e6
+    assert last
