@@ -4,11 +4,13 @@ docs/faults.md has the same in numbers, with kills and longer sweeps.
 """
 
 import ctypes
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,3 +211,20 @@ def test_memory_that_was_freed_goes_back_to_the_system() -> None:
     machine.give_back()
     assert before - resident() > 100e6
     assert last
+
+
+def test_what_a_point_drops_is_freed_and_what_was_there_stays_with_the_collector() -> None:
+    class Itself:
+        def __init__(self) -> None:
+            self.own = self
+
+    gc.collect()
+    gc.disable()
+    try:
+        with machine.tidied():
+            gone = weakref.ref(Itself())
+            assert gone() is not None
+    finally:
+        gc.enable()
+    assert gone() is None
+    assert gc.get_freeze_count() == 0

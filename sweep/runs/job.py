@@ -85,6 +85,7 @@ def fetch_weights(points: Sequence[Point], session: Session, elsewhere: bool = F
             session.weights(point.source, where, point.config.checkpoint)
 
 
+@machine.tidied()
 def run_point(point: Point, root: Path, session: Session, depths: Collection[int] = ()) -> Outcome:
     """Train what this point still owes under root, and leave records. Errors become a failure record, not an exception.
 
@@ -120,7 +121,6 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
             line = " ".join(line.split())
             record.write_failure(folder, line, traceback.format_exc())
             return Outcome(trained, time.perf_counter() - start, line)
-    machine.give_back()
     outcome = _outcome(point, folder, trained, time.perf_counter() - start)
     if outcome.error:
         record.write_failure(folder, outcome.error, "")

@@ -2,10 +2,13 @@
 
 import ctypes
 import functools
+import gc
 import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -104,6 +107,24 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() or None
+
+
+@contextmanager
+def tidied() -> Iterator[None]:
+    """Free, after this block, what it made and dropped: networks refer to themselves, and are large and few objects.
+
+    Only what the block made is looked at, which takes milliseconds; all objects would take 0.3 s.
+    """
+    alone = gc.get_freeze_count() == 0  # else somebody else has set objects aside
+    if alone:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if alone:
+            gc.collect()
+            gc.unfreeze()
+        give_back()
 
 
 def give_back() -> None:
