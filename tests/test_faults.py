@@ -196,7 +196,7 @@ def test_four_processes_begin_one_sweep_from_nothing(whole: Path, tmp_path: Path
     assert sum("pretraining resnet18 on digits" in each for each in said) == 1
     found = numbers(tmp_path)
     alone = found[found["freeze_depth"] == 5].reset_index(drop=True)
-    pd.testing.assert_frame_equal(alone, numbers(whole))
+    pd.testing.assert_frame_equal(alone, numbers(whole), check_like=True)  # more scores, another order
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps it so")
