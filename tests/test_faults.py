@@ -167,7 +167,11 @@ def test_a_disk_that_takes_nothing_is_a_line_and_with_room_the_same_command_ends
     assert int((tmp_path / "second.code").read_text()) == 0, (tmp_path / "second.txt").read_text()
     (tmp_path / "outputs").rmdir() if place == "outputs" else shutil.rmtree(tmp_path / "outputs")
     (tmp_path / "kept").rename(tmp_path / "outputs")
-    pd.testing.assert_frame_equal(numbers(tmp_path), numbers(whole))
+    found, expected = numbers(tmp_path), numbers(whole)
+    if place == "cache" and found["feed"].eq("recomputed").all():  # scores are of outputs that are kept
+        scores = [name for name in expected if name.startswith("score_")]
+        found, expected = found.drop(columns="feed"), expected.drop(columns=["feed", *scores])
+    pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize(
