@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -265,39 +265,34 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
+    rows = table.assign(
+        cell=table.groupby(keys, sort=False, dropna=False).ngroup(),
+        rising=_rising(curves).reindex(pd.MultiIndex.from_frame(table[MEMBER])).to_numpy(),
+        at_edge=table["lr_edge"].isin(["lower", "upper"]),
+    )
+    first = rows.drop_duplicates("cell")[["cell", *keys, "n_blocks", "n_classes", "source"]]
+    frame = pd.DataFrame(first.to_dict("records")).set_index("cell")
+    whole, of_chosen = rows.groupby("cell"), rows[rows["selected"]].groupby("cell")
+
+    def over_seeds(name: str, how: Callable[[pd.Series], float] | str = _mean) -> pd.Series:
+        return of_chosen[name].agg(how).reindex(frame.index).astype(float)
+
+    tested = of_chosen[["test_accuracy", "test_correct", "n_test"]]
+    chosen = [tested.get_group(cell) if cell in of_chosen.groups else rows.iloc[:0] for cell in frame.index]
+    frame["n"] = [len(each) for each in chosen]
+    frame["n_missing"] = whole["seed"].nunique() - frame["n"]
+    frame[["mean", "std", "low", "high"]] = [mean_interval(_outcomes(each)) for each in chosen]
+    frame["balanced_mean"] = over_seeds("test_balanced_accuracy")
+    frame["val_mean"] = over_seeds("val_accuracy")
+    frame["source_accuracy"] = over_seeds("source_accuracy")
+    frame["lr_low"], frame["lr_high"] = whole["lr"].min(), whole["lr"].max()
+    frame["at_edge"] = over_seeds("at_edge", "sum").fillna(0).astype(int)
+    frame["rising"] = over_seeds("rising", lambda each: each.sum(min_count=1))
+    for name in ("epochs_trained", "seconds_per_epoch", "train_seconds"):
+        frame[name] = over_seeds(name)
+    frame["peak_memory_bytes"] = over_seeds("peak_memory_bytes", "max")
+    frame["trainable_params"] = over_seeds("trainable_params")
     order = {key: {value: place for place, value in enumerate(table[key].unique())} for key in (*varied, "task")}
-    rows = []
-    rising = _rising(curves)
-    for values, cell in table.groupby(keys, sort=False, dropna=False):
-        chosen = cell[cell["selected"]]
-        mean, std, low, high = mean_interval(_outcomes(chosen))
-        rows.append(
-            dict(zip(keys, values, strict=True))
-            | {
-                "n_blocks": cell["n_blocks"].iloc[0],
-                "n_classes": cell["n_classes"].iloc[0],
-                "source": cell["source"].iloc[0],
-                "n": len(chosen),
-                "n_missing": cell["seed"].nunique() - len(chosen),
-                "mean": mean,
-                "std": std,
-                "low": low,
-                "high": high,
-                "balanced_mean": _mean(chosen["test_balanced_accuracy"]),
-                "val_mean": _mean(chosen["val_accuracy"]),
-                "source_accuracy": _mean(chosen["source_accuracy"]),
-                "lr_low": cell["lr"].min(),
-                "lr_high": cell["lr"].max(),
-                "at_edge": int(chosen["lr_edge"].isin(["lower", "upper"]).sum()),
-                "rising": rising.reindex(pd.MultiIndex.from_frame(chosen[MEMBER])).sum(min_count=1),
-                "epochs_trained": _mean(chosen["epochs_trained"]),
-                "seconds_per_epoch": _mean(chosen["seconds_per_epoch"]),
-                "train_seconds": _mean(chosen["train_seconds"]),
-                "peak_memory_bytes": float(chosen["peak_memory_bytes"].astype(float).max()),
-                "trainable_params": _mean(chosen["trainable_params"]),
-            }
-        )
-    frame = pd.DataFrame(rows)
     ranks = [frame[key].map(order[key]) for key in (*varied, "task")]
     ranks += [~frame["pretrained"].astype(bool), frame["freeze_depth"]]
     sorting = pd.concat(ranks, axis=1, keys=range(len(ranks)))
@@ -308,13 +303,12 @@ def _rising(curves: pd.DataFrame) -> "pd.Series[float]":
     """Return by MEMBER whether validation accuracy rose by RISE or more in the last quarter of training, 1 or 0."""
     if "val_accuracy" not in curves:
         return pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=MEMBER))
-    accuracy = curves.dropna(subset="val_accuracy").groupby(MEMBER, sort=False)["val_accuracy"]
-
-    def rose(each: "pd.Series[float]") -> float:
-        before = each.iloc[: len(each) - max(1, len(each) // 4)]
-        return float(each.iloc[-1] - before.max() >= RISE)
-
-    return accuracy.agg(rose)
+    known = curves.dropna(subset="val_accuracy")
+    member = known.groupby(MEMBER, sort=False)
+    length = member["epoch"].transform("size")
+    before = member.cumcount() < length - (length // 4).clip(lower=1)
+    highest = known["val_accuracy"].where(before).groupby([known[each] for each in MEMBER], sort=False).max()
+    return (member["val_accuracy"].last() - highest >= RISE).astype(float)
 
 
 def _outcomes(chosen: pd.DataFrame) -> Floats:
