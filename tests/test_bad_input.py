@@ -8,11 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import get_type_hints
 
+import hypothesis
 import numpy as np
 import pytest
 from conftest import Done
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
+from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from PIL import Image
 from test_commands import run
@@ -92,6 +94,37 @@ def test_whatever_a_setting_is_given_is_taken_or_one_line_that_names_it(composed
         group, _, field = setting.rpartition(".")
         assert field in said or (group and group in said), (value, said)
     assert len(taken) < len(VALUES), "nothing is refused"
+
+
+_PLAIN = st.text(max_size=12) | st.integers().map(str) | st.floats().map(repr) | st.sampled_from(VALUES)
+_NESTED = st.recursive(
+    _PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda each: f"[{','.join(each)}]")
+        | st.lists(inner, min_size=1, max_size=3).map(",".join)
+        | st.dictionaries(st.text(max_size=4), inner, max_size=2).map(
+            lambda each: "{" + ",".join(f"{key}:{value}" for key, value in each.items()) + "}"
+        )
+    ),
+    max_leaves=4,
+)
+_NAMES = st.sampled_from([*SETTINGS, "data", "model", "source", "optimizer", "freeze", "+experiment", "hydra/launcher"])
+_TYPED = st.tuples(st.sampled_from(["", "", "", "+", "++", "~"]), _NAMES | st.text(max_size=8), _NESTED)
+
+
+_OVERRIDE = _TYPED.map(lambda each: f"{each[0]}{each[1]}={each[2]}")
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@hypothesis.given(st.lists(_OVERRIDE, min_size=1, max_size=3), st.booleans())
+def test_several_settings_are_composed_or_refused_in_one_line(typed: list[str], multirun: bool) -> None:
+    said = ""
+    try:
+        compose.points(typed, multirun=multirun)
+    except UserError as error:
+        said = str(error)
+    assert not said or is_one_line(said)
 
 
 def test_a_line_is_one_line() -> None:
