@@ -168,6 +168,12 @@ def test_depths_as_people_type_them(standin_source: None, typed: str, depths: li
             compose.points(["data=textures", f"freeze_depth={typed}"], multirun=False)
 
 
+@pytest.mark.parametrize("typed", ["0-3", "0:3", "5,0-3", "0 - 3"])
+def test_other_ways_to_write_a_range_say_which_is_ours(standin_source: None, typed: str) -> None:
+    with pytest.raises(UserError, match=r"^freeze_depth=.*: use 0\.\.3, which has both ends, or all$"):
+        compose.points(["data=textures", f"freeze_depth={typed}"], multirun=True)
+
+
 def test_all_depths_are_those_of_each_model(standin_source: None) -> None:
     grid = [
         "data=textures",

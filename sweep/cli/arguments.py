@@ -83,10 +83,12 @@ def _spans(value: str) -> str:
     """Return a list of depths with 0..3 written out as 0,1,2,3."""
     parts = []
     for part in value.split(","):
-        ends = re.fullmatch(r"\s*(\d{1,6})\s*\.\.\s*(\d{1,6})\s*", part)
+        ends = re.fullmatch(r"\s*(\d{1,6})\s*(?:\.\.|[-:])\s*(\d{1,6})\s*", part)
         if not ends:
             parts.append(part)
             continue
+        if ".." not in part:  # of which not everybody would say whether it has its end
+            raise UserError(f"freeze_depth={value}: use {ends[1]}..{ends[2]}, which has both ends, or all")
         first, last = int(ends[1]), int(ends[2])
         if not 0 <= last - first <= 1000:
             raise UserError(f"freeze_depth={value}: use FIRST..LAST, such as 0..5")
