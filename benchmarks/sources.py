@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from tabulate import tabulate
 
+from benchmarks.table import fill
 from sweep.cli import compose
 from sweep.errors import UserError
 from sweep.runs import machine, pretrain
@@ -93,10 +94,7 @@ def main() -> None:
             row = measure(model, source)
             others = [each for each in kept() if (each["model"], each["source"]) != (model, source)]
             RESULTS.write_text(json.dumps([*others, row], indent=1) + "\n", encoding="utf-8")
-            page = PAGE.read_text(encoding="utf-8")
-            before, _, rest = page.partition(START)
-            after = rest.partition(END)[2]
-            PAGE.write_text(f"{before}{START}\n\n{table(kept())}\n\n{END}{after}", encoding="utf-8")
+            fill(PAGE, START, END, table(kept()))
             print(table([row]), flush=True)
 
 

@@ -17,11 +17,15 @@ BEGIN, END = "<!-- tables: python -m benchmarks.table -->", "<!-- end of tables 
 
 def main() -> None:
     """Replace what lies between the two marks."""
-    page = HERE / "README.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}")
+    fill(HERE / "README.md", BEGIN, END, tables())
     print(tables())
+
+
+def fill(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what lies between two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def tables() -> str:
