@@ -95,20 +95,25 @@ def composed(
     the first, and the others are copies with their own values in them.
     """
     parser = OverridesParser.create(config_loader=loader)
-    plain = functools.cache(lambda key: "/" not in key and not loader.get_group_options(key))
+    is_group = functools.cache(lambda key: "/" in key or bool(loader.get_group_options(key)))
+
+    def is_value(override: Override) -> bool:
+        """Return whether this only sets a value: maps are merged into what is there."""
+        changes = override.type is OverrideType.CHANGE and override.package is None and not override.is_hydra_override()
+        return changes and not isinstance(override.value(), dict) and not is_group(override.key_or_group)
+
     firsts: dict[tuple[str, ...], DictConfig] = {}
     made = {}
     for line in map(tuple, grid):
         parsed = parser.parse_overrides(list(line))
-        values = {each.key_or_group: each for each in parsed if _is_value(each) and plain(each.key_or_group)}
-        kind = tuple(each.key_or_group if each in values.values() else str(each.input_line) for each in parsed)
+        kind = tuple(each.key_or_group if is_value(each) else str(each.input_line) for each in parsed)
         if kind not in firsts:
             made[line] = firsts[kind] = loader.load_sweep_config(master, list(line))
             continue
         cfg = copy.deepcopy(firsts[kind])
         try:
-            for key, each in values.items():
-                OmegaConf.update(cfg, key, each.value())
+            for each in filter(is_value, parsed):
+                OmegaConf.update(cfg, each.key_or_group, each.value())
         except OmegaConfBaseException:
             cfg = loader.load_sweep_config(master, list(line))  # Hydra says it better
         _tell(cfg, [each for each in parsed if not each.is_hydra_override()])
@@ -122,12 +127,6 @@ def _tell(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     lines = sorted(str(each.input_line) for each in overrides if each.key_or_group not in how.exclude_keys)
     cfg.hydra.overrides.task = [each.input_line for each in overrides]
     cfg.hydra.job.override_dirname = how.item_sep.join(lines).replace("=", how.kv_sep)
-
-
-def _is_value(override: Override) -> bool:
-    """Return whether this only sets a value: maps are merged into what is there."""
-    changes = override.type is OverrideType.CHANGE and override.package is None and not override.is_hydra_override()
-    return changes and not isinstance(override.value(), dict)
 
 
 class Composed(ConfigLoader):
