@@ -96,7 +96,7 @@ def _print(point: Point, root: Path) -> bool:
         for member in record.read_members(folder, seed) or []:
             if member.selected:
                 print(f"seed {seed}: lr {member.lr:g}, {shares(member)}, {member.train_seconds:.1f} s")
-    left = record.missing_seeds(root, point.job, point.config.seed_list, point.facts.n_blocks)
+    left = multirun.missing_seeds(point, root)
     if left:
         why = record.read_failure(folder) or "diverged: its loss is not finite; use a smaller optimizer.lr"
         print(f"error: no result for seed {', '.join(map(str, left))}: {why}", file=sys.stderr)

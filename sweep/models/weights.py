@@ -99,9 +99,10 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     own = build.random_state(model, image_size, seed=0)
     names, _ = build.layout(model, image_size)
     place, rest = _placed(found, own, model, image_size, origin, key)
-    hints = (advice(each) for _, each in dictionaries(found, "") if not _is_whole(place, own))
-    if hint := next(filter(None, hints), None):
-        raise UserError(f"{origin}: does not fit {model}: {hint}")
+    if not _is_whole(place, own):
+        hints = (advice(tensors) for _, tensors in dictionaries(found, ""))
+        if hint := next(filter(None, hints), None):
+            raise UserError(f"{origin}: does not fit {model}: {hint}")
     tensors, notes = _colour(_with_head(place, names, own), own, origin)
     loaded = {each: tensors[each] for each in own if each in tensors}
     _check_match(loaded, own, model, origin)

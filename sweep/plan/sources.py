@@ -80,8 +80,7 @@ def check(source: Source, model: ModelConfig, image_size: int) -> None:
 def check_learns(source: Source) -> None:
     """Raise UserError for weights that would be trained here and are known to learn nothing that way."""
     config = source.config
-    default = SourceConfig(seed=config.seed)
-    if config.name == default.name and config == default and source.model in UNLEARNT:
+    if source.model in UNLEARNT and config == SourceConfig(seed=config.seed):
         raise UserError(
             f"source={source.task}: {source.model} does not learn it at {source.image_size} pixels in {config.epochs} "
             f"epochs ({UNLEARNT[source.model]:.0%} of the letters, docs/sources.md); {other_than(source)}"

@@ -25,8 +25,7 @@ from sweep.errors import UserError
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
-from sweep.runs import crew, machine, members, tested
-from sweep.runs.feed import Feed, feeder
+from sweep.runs import crew, feed, machine, members, tested
 from sweep.runs.session import Session
 from sweep.train.loop import Curves
 from sweep.train.resume import Checkpoint
@@ -153,22 +152,22 @@ def _train(
     config, facts = point.config, point.facts
     machine.check(config.device, config.precision, config.devices)
     machine.set_precision(config.precision)
-    source = feeder(session, point, seeds, depths)
-    feeds: dict[int, Feed] = {}
-    if facts.prefix == facts.n_blocks and not source.thaws:
-        feeds = {seed: source.feed(seed) for seed in seeds}
+    feeder = feed.feeder(session, point, seeds, depths)
+    feeds: dict[int, feed.Feed] = {}
+    if facts.prefix == facts.n_blocks and not feeder.thaws:
+        feeds = {seed: feeder.feed(seed) for seed in seeds}
         if all(each.kind == "cached" for each in feeds.values()):
             yield from members.train_together(session, point, feeds, checkpoint)
             return
     for seed in seeds:
-        both = (feeds[seed], None) if seed in feeds else source.both(seed)
+        both = (feeds[seed], None) if seed in feeds else feeder.both(seed)
         yield seed, members.train_alone(session, point, seed, both, checkpoint)
 
 
 def retrain(point: Point, seed: int, lr: float, session: Session) -> tuple[Network, Curves]:
     """Return the network of one member, trained as run_point() trains it, and its curves: a sweep keeps no weights."""
     machine.set_precision(point.config.precision)
-    feeds = feeder(session, point, [seed], ()).both(seed)
+    feeds = feed.feeder(session, point, [seed], ()).both(seed)
     with crew.called(session, point, [seed], ()):
         trained, network = members.train_member(session, point, (seed, lr), feeds)
     return network, trained.curves
