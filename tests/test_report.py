@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import html
 import itertools
 import json
@@ -299,6 +300,21 @@ def test_what_still_rose_and_what_is_at_chance_is_said(tmp_path: Path) -> None:
     text = report.build(tmp_path, points, StudyConfig()).text
     assert "still rose at the end in 1 of 18 cells (digits pretrained 4): raise epochs" in text
     assert "told from chance in 1 of 18 cells (digits random 0)" in text
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"), [((8, 8), "32 steps"), ((8, 40), "32 to 160 steps"), ((40, 60), "160 steps"), ((50, 60), "")]
+)
+def test_trainings_of_fewer_than_200_steps_are_a_first_look(tmp_path: Path, epochs: tuple[int, int], said: str) -> None:
+    points = write_sweep(tmp_path)  # of 4 steps an epoch
+
+    def train(member: Record, count: int) -> None:
+        member.epochs_trained = count
+
+    for some, count in ((points[:9], epochs[0]), (points[9:], epochs[1])):
+        edit(tmp_path, some, functools.partial(train, count=count))
+    text = report.build(tmp_path, points, StudyConfig()).text
+    assert f"A first look: {said} of training" in text if said else "first look" not in text
 
 
 def test_images_that_were_right_enter_the_intervals(tmp_path: Path) -> None:

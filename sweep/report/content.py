@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sweep.report.mistakes import Mistakes
 
 EMBEDDED = "glyphs_latin"  # the letters source
+FEW_STEPS = 200  # of the optimizer; as many come before a plateau may end a training (min_steps)
 # Columns that are named where they are not as usual.
 USUAL = {"precision": "fp32", "prefix_precision": "fp32", "augment": "none"}
 
@@ -246,6 +247,7 @@ def warnings(variant: Variant) -> list[str]:
         if len(chance):
             place = _cells(chance, whole)
             lines.append(f"Random weights cannot be told from chance in {place}: gain says no more there.")
+    lines += _few_steps(whole)
     rising = whole[whole["rising"] > whole["n"] / 2]
     if len(rising):
         lines.append(f"Validation accuracy still rose at the end in {_cells(rising, whole)}: raise epochs.")
@@ -255,6 +257,16 @@ def warnings(variant: Variant) -> list[str]:
     if len(low):
         lines.append(f"The source was learned poorly: validation accuracy {low.min():.2f} on its own task.")
     return lines
+
+
+def _few_steps(whole: pd.DataFrame) -> list[str]:
+    """Return whether networks were trained so briefly that the depths which learn fastest look best."""
+    steps = whole.loc[whole["steps"] < FEW_STEPS, "steps"].sort_values().map("{:.0f}".format).unique()
+    if not len(steps):
+        return []
+    span = " to ".join(dict.fromkeys((steps[0], steps[-1])))
+    favour = f"{span} steps of training favour depths that learn fast"
+    return [f"A first look: {favour}; +experiment=tuned trains to a plateau."]
 
 
 def _tuning(whole: pd.DataFrame) -> list[str]:

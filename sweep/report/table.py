@@ -260,8 +260,9 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
     n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
     val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
-    these), rising (seeds whose validation was still rising at the end: see _rising), epochs_trained,
-    seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest), trainable_params.
+    these), rising (seeds whose validation was still rising at the end: see _rising), epochs_trained, steps of the
+    optimizer, seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest),
+    trainable_params.
     Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
@@ -269,6 +270,7 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
         cell=table.groupby(keys, sort=False, dropna=False).ngroup(),
         rising=_rising(curves).reindex(pd.MultiIndex.from_frame(table[MEMBER])).to_numpy(),
         at_edge=table["lr_edge"].isin(["lower", "upper"]),
+        steps=table["epochs_trained"] * np.ceil(table["n_train"] / table["batch_size"]),
     )
     first = rows.drop_duplicates("cell")[["cell", *keys, "n_blocks", "n_classes", "source"]]
     frame = pd.DataFrame(first.to_dict("records")).set_index("cell")
@@ -288,7 +290,7 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     frame["lr_low"], frame["lr_high"] = whole["lr"].min(), whole["lr"].max()
     frame["at_edge"] = over_seeds("at_edge", "sum").fillna(0).astype(int)
     frame["rising"] = over_seeds("rising", lambda each: each.sum(min_count=1))
-    for name in ("epochs_trained", "seconds_per_epoch", "train_seconds"):
+    for name in ("epochs_trained", "steps", "seconds_per_epoch", "train_seconds"):
         frame[name] = over_seeds(name)
     frame["peak_memory_bytes"] = over_seeds("peak_memory_bytes", "max")
     frame["trainable_params"] = over_seeds("trainable_params")
