@@ -130,6 +130,7 @@ CHECKPOINTS: dict[str, tuple[str, Callable[[State], Any]]] = {
     "nn.Sequential": ("0.weight, 4.0.conv1.weight", _numbered),
     "grey images": ("one channel", _grey),
     "half precision": ("float16", lambda state: {key: value.half() for key, value in state.items()}),
+    "arrays of numpy": ("in torch.save's file", lambda state: {key: value.numpy() for key, value in state.items()}),
     "before 2018": (
         "no num_batches_tracked",
         lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},

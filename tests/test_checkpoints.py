@@ -55,6 +55,36 @@ def test_files_are_read_by_content(state: State, tmp_path: Path, name: str, form
     same(load(path), state)
 
 
+@pytest.mark.parametrize("form", ["npz", "compressed", "big-endian", "zip", "legacy"])
+def test_arrays_of_numpy_are_tensors(state: State, tmp_path: Path, form: str) -> None:
+    arrays: Any = {key: value.numpy() for key, value in state.items()}
+    if form == "big-endian":
+        arrays = {key: value.astype(value.dtype.newbyteorder(">")) for key, value in arrays.items()}
+    if form in ("zip", "legacy"):
+        other = {"names": np.array(["a", "bc"]), "log": np.array([1, "x"], object), "best": np.float32(3)}
+        content = {"state_dict": arrays, **other}
+        torch.save(content, tmp_path / "a", _use_new_zipfile_serialization=form == "zip")
+    else:
+        with (tmp_path / "a").open("wb") as file:
+            (np.savez_compressed if form == "compressed" else np.savez)(file, **arrays)
+    same(load(tmp_path / "a"), state)
+
+
+def test_objects_in_arrays_are_not_run(tmp_path: Path) -> None:
+    harmful = np.array([Harmful(tmp_path / "was_run", "exec"), 1], object)
+    torch.save({"names": harmful}, tmp_path / "a.pth")
+    np.savez(tmp_path / "a.npz", names=harmful)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"names": harmful}))
+    for suffix, reason in (
+        ("pth", "has 0%"),
+        ("npz", r"tensors \(its pickle"),
+        ("pkl", r"tensors \(pickle.dump wrote it"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            load(tmp_path / f"a.{suffix}")
+    assert not (tmp_path / "was_run").exists()
+
+
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 def test_shards_are_read_together_and_named_by_their_content(state: State, tmp_path: Path, form: str) -> None:
     keys = list(state)

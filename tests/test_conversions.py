@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from sweep.config import SourceConfig
 from sweep.errors import UserError
@@ -269,6 +271,79 @@ def test_files_of_the_authors_are_read_as_timm_reads_them(
     torch.save(write(state), tmp_path / "a.pth")
     same(weights.checkpoint(tmp_path / "a.pth", model, size), state, head)
     assert "names of its authors, as timm reads them" in capsys.readouterr().out
+
+
+def last_first(value: Tensor) -> Tensor:
+    """Return a convolution as JAX has it, with its sides first, or a matrix turned."""
+    return value.permute(2, 3, 1, 0) if value.dim() == 4 else value.T if value.dim() == 2 else value
+
+
+def bit(state: State) -> State:
+    named = renamed(
+        state,
+        (r"^stem\.conv\.weight", "root_block/standardized_conv2d/kernel"),
+        (r"^norm", "group_norm"),
+        (r"^head\.fc\.weight", "head/conv2d/kernel"),
+        (r"^head\.fc\.bias", "head/conv2d/bias"),
+        (r"^stages\.(\d)\.blocks\.(\d)\.", lambda match: f"block{int(match[1]) + 1}/unit{int(match[2]) + 1:02d}/"),  # type: ignore[arg-type]
+        (r"downsample\.conv\.weight", "a/proj/standardized_conv2d/kernel"),
+        *((rf"conv{number}\.weight", f"{part}/standardized_conv2d/kernel") for number, part in enumerate("abc", 1)),
+        *((rf"norm{number}\.", f"{part}/group_norm.") for number, part in enumerate("abc", 1)),
+        (r"\.weight", "/gamma"),
+        (r"\.bias", "/beta"),
+    )
+    return {f"resnet/{key}": last_first(value) for key, value in named.items()}
+
+
+def vit_of_jax(state: State) -> State:
+    layer, inner = r"Transformer/encoderblock_\1/", "MultiHeadDotProductAttention_1"
+    parts = apart(state, r"blocks\.(\d+)\.attn\.qkv\.(\w+)", rf"{layer}{inner}/{{}}.\2")
+    named = renamed(
+        parts,
+        (r"^cls_token", "cls"),
+        (r"^pos_embed", "Transformer/posembed_input/pos_embedding"),
+        (r"^patch_embed\.proj", "embedding"),
+        (r"^norm", "Transformer/encoder_norm"),
+        (r"^blocks\.(\d+)\.attn\.proj", rf"{layer}{inner}/out"),
+        (r"^blocks\.(\d+)\.norm1", f"{layer}LayerNorm_0"),
+        (r"^blocks\.(\d+)\.norm2", f"{layer}LayerNorm_2"),
+        (r"^blocks\.(\d+)\.mlp\.fc1", f"{layer}MlpBlock_3/Dense_0"),
+        (r"^blocks\.(\d+)\.mlp\.fc2", f"{layer}MlpBlock_3/Dense_1"),
+        (r"(LayerNorm_\d|encoder_norm)\.weight", r"\1/scale"),
+        (r"\.weight", "/kernel"),
+        (r"\.bias", "/bias"),
+    )
+    made = {key: last_first(value) for key, value in named.items()}
+    for key, value in made.items():
+        if inner in key:  # three heads of 64
+            split = (3, 64)
+            shape = (*split, 192) if "/out/k" in key else (192, *split) if key.endswith("kernel") else split
+            made[key] = value if key.endswith("out/bias") else value.reshape(shape)
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "size", "head", "write"),
+    [
+        ("timm/resnetv2_50x1_bit", 64, "head.fc.", bit),
+        ("timm/vit_tiny_patch16_224", 224, "head.", vit_of_jax),
+    ],
+)
+def test_arrays_of_the_authors_are_read_as_timm_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, size: int, head: str, write: Write
+) -> None:
+    state = whole(model, size)
+    arrays = {key: value.contiguous().numpy() for key, value in write(state).items()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    same(weights.checkpoint(tmp_path / "a.npz", model, size), state, head)
+    found = sources.resolve(SourceConfig("checkpoint", path=str(tmp_path / "a.npz"), image_size=size), model)
+    assert found.n_classes == 7
+    assert "names of its authors, as timm reads them" in capsys.readouterr().out
+    deeper = {key.replace("/unit03", "/unit33").replace("block_3", "block_33"): each for key, each in arrays.items()}
+    np.savez(tmp_path / "deeper.npz", **arrays, **{key: deeper[key] for key in deeper.keys() - arrays.keys()})
+    with pytest.raises(UserError, match="another architecture"):
+        weights.checkpoint(tmp_path / "deeper.npz", model, size)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from sweep.errors import UserError
 from sweep.models.shards import shards
 
 _MOST_CLASSES = 200  # other than tensors, in one file
+_MORE = "its pickle holds more than tensors, or is damaged"
 _DAMAGE = (
     *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError),
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),  # a pickle that makes no sense
@@ -28,8 +30,14 @@ OTHERS = {  # how files begin that are no weights of torch, and what they are
     b"<": "it is a page of text, as a download leaves that has failed; fetch it again",
     b"\x89HDF": "it is HDF5, as Keras writes; convert it to safetensors",
     b"GGUF": "it is GGUF, as llama.cpp reads; use the model's safetensors",
-    b"\x93NUMPY": "it is an array of numpy; save a state dict with torch.save or as safetensors",
+    b"\x93NUMPY": "it is one array of numpy; save a state dict with torch.save, as safetensors, or with numpy.savez",
 }
+# What makes an array again, under its name before numpy 2 and since; objects in it are read as any others are.
+_ARRAYS: tuple[Any, ...] = (
+    *((np.array(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *(np.ndarray, np.dtype),
+    *{type(np.dtype(code)) for code in np.typecodes["All"]},
+)
 
 
 class Content(NamedTuple):
@@ -45,7 +53,7 @@ class Content(NamedTuple):
 def read(path: Path) -> Content:
     """Return what a file holds; raise UserError if it is damaged, or cannot be opened without running its code.
 
-    Formats: safetensors, what torch.save wrote in any of its versions, and the index of either in shards.
+    Formats: safetensors, what torch.save wrote in any of its versions, the index of either in shards, and numpy's npz.
     """
     try:
         with path.open("rb") as file:
@@ -63,7 +71,8 @@ def read(path: Path) -> Content:
     except _DAMAGE as error:
         first = " ".join(str(error).split()).split(". ")[0][:200]
         if first.startswith("Weights only") or not isinstance(error, SafetensorError | OSError | EOFError):
-            first = "its pickle holds more than tensors, or is damaged"
+            plain = start[:1] == b"\x80" and not start.startswith(b"\x80\x02\x8a\n")  # torch's own begins with a number
+            first = "pickle.dump wrote it: code may run when it is opened" if plain else _MORE
         raise not_plain(path, first) from error
 
 
@@ -78,11 +87,15 @@ def _pickle(path: Path) -> Content:
     """Return what torch.save wrote; classes that torch does not hold for harmless are replaced by inert ones."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise not_plain(path, "it is TorchScript, which holds code")
+            names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise not_plain(path, "it is TorchScript, which holds code")
+        if names and all(name.endswith(".npy") for name in names):
+            with np.load(path, allow_pickle=False) as arrays:
+                return Content(_unwrapped(dict(arrays)))
     inert: dict[str, type] = {}
     for _ in range(_MOST_CLASSES):
-        safe: Any = [(kind, name) for name, kind in inert.items()]
+        safe: Any = [*_ARRAYS, *((kind, name) for name, kind in inert.items())]
         try:
             with torch.serialization.safe_globals(safe), warnings.catch_warnings(), path.open("rb") as file:
                 warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what matters is raised
@@ -116,7 +129,9 @@ def _replace_one_more(error: str, inert: dict[str, type]) -> bool:
 
 
 def _unwrapped(found: Any) -> Any:
-    """Return what a file holds, with the tensors of a whole model in place of that model, by their usual names."""
+    """Return what a file holds, with tensors in place of arrays, and of a whole model, by their usual names."""
+    if isinstance(found, np.ndarray) and found.dtype.kind in "biuf":
+        return torch.from_numpy(np.array(found, found.dtype.newbyteorder("="), order="C"))
     if isinstance(found, dict):
         return {key: _unwrapped(value) for key, value in found.items()}
     if type(found) in (list, tuple) and any(isinstance(each, dict | _Inert) for each in found):

@@ -1,12 +1,15 @@
 """What a file holds in other names than the model's, converted: by timm's own functions, and from transformers."""
 
 import inspect
+import io
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
 from sweep.models import transformers
 from sweep.models.cuts import timm
@@ -16,6 +19,9 @@ from sweep.models.spec import TIMM
 State = dict[str, Tensor]
 # What torch.compile, FSDP, the checkpointing of activations and DDP add to the names of layers that they are given.
 WRAPPERS = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
+JAX_HEAD = re.compile(r"(?:^|/)head/(?:conv2d/)?kernel$")
+JAX_BLOCK = re.compile(r"\bblock\d+/unit\d+/|\bencoderblock_\d+/")
+JAX_STACK = "/encoderblock/"  # all blocks' arrays in one, along the first dimension
 FILTER = "checkpoint_filter_fn"  # what timm calls the function that reads the files of a model's authors
 
 
@@ -59,6 +65,8 @@ def _filters(model: str, image_size: int) -> Iterator[Callable[[State], State]]:
     if not model.startswith(TIMM):
         return
     built = timm.construct(model, image_size)
+    if hasattr(built, "load_pretrained"):
+        yield lambda tensors: _from_jax(tensors, timm.construct(model, image_size))
     convert = getattr(sys.modules[type(built).__module__], FILTER, None)
     if convert is None:
         return
@@ -66,3 +74,23 @@ def _filters(model: str, image_size: int) -> Iterator[Callable[[State], State]]:
     yield lambda tensors: convert(tensors, built) if len(known) > 1 else convert(tensors)
     if "adapt_layer_scale" in known:  # of DeiT III
         yield lambda tensors: convert(tensors, built, adapt_layer_scale=True)
+
+
+def _from_jax(tensors: State, built: nn.Module) -> State:
+    """Return what timm makes of the arrays of BiT's or ViT's authors; {} if they are of a deeper model."""
+    blocks = {found[0] for key in tensors if (found := JAX_BLOCK.search(key))}
+    stacked = [len(value) for key, value in tensors.items() if JAX_STACK in key]
+    own_blocks = sum(bool(re.search(r"\bblocks\.\d+$", name)) for name, _ in built.named_modules())
+    if {len(blocks), *stacked} - {0} != {own_blocks}:
+        return {}
+    heads = [value.shape[-1] for key, value in tensors.items() if JAX_HEAD.search(key)]
+    if len(heads) == 1:
+        built.reset_classifier(heads[0])  # type: ignore[operator]
+    for own in built.parameters():
+        nn.init.constant_(own, math.nan)  # stays where the file has nothing to say
+    with io.BytesIO() as file:
+        arrays: Any = {key: value.numpy() for key, value in tensors.items()}
+        np.savez(file, **arrays)
+        file.seek(0)
+        built.load_pretrained(file)  # type: ignore[operator]
+    return {key: value for key, value in built.state_dict().items() if not value.isnan().all()}
