@@ -145,6 +145,61 @@ def test_the_tables_own_splits_are_used(images: Path, head: str, words: tuple[st
     assert [len(each.labels) for each in (task.train, task.val, task.test)] == [16, 4, 4]
 
 
+@pytest.mark.parametrize(
+    ("marks", "test", "val"),
+    [
+        ({"is_train": "01"}, {0, 1, 2, 3}, None),
+        ({"train": ["False", "True"]}, {0, 1, 2, 3}, None),
+        ({"is_training_image": "01"}, {0, 1, 2, 3}, None),
+        ({"Is Test": ["yes", "no"]}, {0, 1, 2, 3}, None),
+        ({"is_valid": ["TRUE", "FALSE"]}, None, {0, 1, 2, 3}),
+        ({"test": ["1.0", "0.0"], "valid": ["", "0"]}, {0, 1, 2, 3}, None),
+        ({"is_val": "10", "is_train": "01"}, None, {0, 1, 2, 3}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_columns_of_yes_and_no_say_the_split(
+    images: Path, marks: dict[str, Sequence[str]], test: set[int] | None, val: set[int] | None, named: bool
+) -> None:
+    """The first four images are of another split than the rest."""
+    more = [lambda n, words=words: words[n >= 4] for words in marks.values()]
+    table = rows(24, *more, head=("path", "label", *marks))
+    first = next(iter(marks))
+    task = data.load(
+        config(write(images / "t.csv", table), split_column=first if named and len(marks) == 1 else None), 8
+    )
+    found = greys(task)
+    for split, wanted in (("test", test), ("val", val)):
+        assert found[split] == wanted if wanted else len(found[split]) == 4
+    assert any(f"{first}" in note and "the split" in note for note in data.notes(config(images / "t.csv")))
+
+
+def test_columns_of_yes_and_no_of_other_names_or_beside_a_split_say_none(images: Path) -> None:
+    table = rows(24, lambda n: n % 2, lambda n: ("train", "test")[n >= 16], head=("path", "label", "is_train", "split"))
+    assert greys(data.load(config(write(images / "t.csv", table)), 8))["test"] == {*range(16, 24)}
+    table = rows(24, lambda n: n, lambda n: n % 2, head=("path", "label", "train", "is_male"))
+    assert len(data.load(config(write(images / "t.csv", table)), 8).test.labels) == 4
+
+
+@pytest.mark.parametrize("words", [("0", "1"), ("0.0", "1.0"), ("false", "true"), ("", "x")])
+def test_a_column_per_class_is_the_label(images: Path, words: tuple[str, str]) -> None:
+    """As challenges publish them; beside them may stand columns of other things."""
+    head = ("image", "MEL", "NV", "BCC", "age")
+    table: list[list[Any]] = [[*head]]
+    table += [[f"{n}", *(words[n % 3 == kind] for kind in range(3)), n] for n in range(24)]
+    asked = config(write(images / "t.csv", table))
+    if words == ("", "x"):
+        with pytest.raises(UserError, match="no column for the label"):
+            data.check(asked)
+        return
+    assert data.classes(asked) == ("BCC", "MEL", "NV")
+    assert greys(data.load(asked, 8))["train"] <= {*range(24)}
+    counts = np.bincount(data.load(asked, 8).train.labels)
+    assert [*counts] == [5, 5, 5]
+    assert any("MEL, NV, BCC mark a class each; not read: age" in note for note in data.notes(asked))
+
+
 def test_without_a_test_split_it_is_held_out_of_train(images: Path) -> None:
     table = rows(24, lambda n: ("train", "val")[n >= 16], head=("path", "label", "split"))
     task = data.load(config(write(images / "t.csv", table)), 8)
@@ -264,6 +319,16 @@ def changed(number: int, cell: int, value: Any) -> Callable[[list[list[Any]]], N
     return change
 
 
+def marked(*columns: str) -> Callable[[list[list[Any]]], Any]:
+    """Return what puts two columns of 0 and 1 in place of label and split."""
+
+    def change(table: list[list[Any]]) -> None:
+        for number, row in enumerate(table):
+            row[1:3] = [words[number % len(words)] for words in columns] if number else ["a", "b"]
+
+    return change
+
+
 WRONG: list[tuple[Callable[[list[list[Any]]], Any], str]] = [
     (changed(0, 0, "where"), r"no column for the path \(path, .*\); data.path_column names it, one of where, label"),
     (changed(0, 1, "kind"), r"no column for the label \(label, .*\); data.label_column names it, one of path, kind, s"),
@@ -288,6 +353,8 @@ WRONG: list[tuple[Callable[[list[list[Any]]], Any], str]] = [
     (lambda table: table.__delitem__(slice(1, None)), r"has no rows; the first line names the columns"),
     (lambda table: [row.__setitem__(1, "x") for row in table[1:]], r"data.file=.*only one class \(x\); at least two"),
     (lambda table: [row.__setitem__(2, "test") for row in table[1:]], r"column split has no train, only test"),
+    (marked("01", "11"), r"line 2 has 2 classes marked in the columns a, b; an image needs one; data.label_column"),
+    (marked("010", "001"), r"line 4 has no class marked in the columns a, b; an image needs one"),
     (lambda table: table[0].__setitem__(2, "label"), r"2 columns are called label; rename one"),
 ]  # fmt: skip
 
@@ -342,9 +409,9 @@ def test_what_programs_write_above_the_header_is_passed_over(images: Path, start
 
 
 def test_columns_that_are_not_read_are_said(images: Path) -> None:
-    table = rows(24, lambda n: n % 2, head=("path", "label", "is_train"))
+    table = rows(24, lambda n: n % 2, head=("path", "label", "is_male"))
     notes = data.notes(config(write(images / "t.csv", table)))
-    assert "of the columns, path is path, label is label; not read: is_train" in notes
+    assert "of the columns, path is path, label is label; not read: is_male" in notes
 
 
 def test_settings_that_do_not_belong_together_are_one_line(images: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweep.config import DataConfig, OwnTest, digest
-from sweep.data import layout, table, walk
+from sweep.data import layout, marks, table, walk
 from sweep.data.files import ImageFiles, Listing, masks_among
 from sweep.data.located import Located, locate
 from sweep.data.types import Labels, joined
@@ -44,12 +44,18 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns; None where there is none."""
+    """The names of the columns; None where there is none.
+
+    classes: where there is none of labels, the rows of each class, by its name, from a column of yes and no.
+    marks: where there is none of splits, the columns of yes and no that mark the images of a split, by split.
+    """
 
     path: str
-    label: str
+    label: str | None
     split: str | None
     group: str | None
+    classes: Mapping[str, list[bool]]
+    marks: Mapping[str, str]
 
 
 class Listed(ImageFiles):
@@ -88,7 +94,7 @@ class Listed(ImageFiles):
         file, root = self._places()
         opened = table.read(self.where(), file)
         columns, notes = _columns(self.where(), opened, self.config)
-        rows = _rows(opened, columns)
+        rows = _rows(self.where(), opened, columns)
         _refuse_empty(self.where(), rows, columns)
         split_of, said = _splits(self.where(), rows, columns, self.config.test)
         found, told = locate(self.where(), root, [(row.path, row.place) for row in rows])
@@ -139,20 +145,32 @@ def _columns(where: str, opened: table.Table, config: DataConfig) -> tuple[Colum
             chosen[kind] = asked if asked in opened.names else next(iter(same), None)
             if chosen[kind] is None:
                 raise _no_column(where, opened, kind, f"no column {asked}")
-        if chosen[kind] is None and kind in NEEDED:
-            raise _no_column(where, opened, kind, f"no column for the {kind} ({', '.join(KINDS[kind][:5])}, ...)")
+        if chosen[kind] is None and kind == "path":
+            raise _no_column(where, opened, kind, _lacks(kind))
         if not asked and len(usual) > 1:
             notes.append(
                 f"the {kind} is column {usual[0]}, not {usual[1]} (data.{kind}_column={usual[1]} changes that)"
             )
+    asked = chosen["split"] or config.split_column
+    marked = marks.of_splits(opened, [asked] if asked else opened.names)
+    chosen["split"] = None if marked else chosen["split"]
+    taken = [*chosen.values(), *marked.values()]
+    classes = {} if chosen["label"] else marks.of_classes(opened, (each for each in opened.names if each not in taken))
+    if not chosen["label"] and not classes:
+        raise _no_column(where, opened, "label", _lacks("label"))
     found = [f"{kind} is {name}" for kind, name in chosen.items() if name is not None]
-    others = [name for name in opened.names if name and name not in chosen.values()]
+    found += [f"{' and '.join(marked.values())} {'say' if len(marked) > 1 else 'says'} the split"] if marked else []
+    found += [f"{_some([*classes])} mark a class each"] if classes else []
+    others = [name for name in opened.names if name and name not in {*taken, *classes}]
     rest = f"; not read: {_some(others)}" if others else ""
     notes.insert(0, f"of the columns, {', '.join(found)}{rest}")
     if chosen["group"] and not config.group_column:
         notes.append(f"images with the same {chosen['group']} are never parted (data.group_column=none parts them)")
-    path, label = str(chosen["path"]), str(chosen["label"])
-    return Columns(path, label, chosen["split"], chosen["group"]), notes
+    return Columns(str(chosen["path"]), chosen["label"], chosen["split"], chosen["group"], classes, marked), notes
+
+
+def _lacks(kind: str) -> str:
+    return f"no column for the {kind} ({', '.join(KINDS[kind][:5])}, ...)"
 
 
 def _no_column(where: str, opened: table.Table, kind: str, what: str) -> UserError:
@@ -164,13 +182,14 @@ def _no_column(where: str, opened: table.Table, kind: str, what: str) -> UserErr
     return UserError(f"{where}: {what}; data.{kind}_column names it, one of {seen}{none}{header}")
 
 
-def _rows(opened: table.Table, columns: Columns) -> list[Row]:
+def _rows(where: str, opened: table.Table, columns: Columns) -> list[Row]:
     count = range(len(opened.column(columns.path)))
     of = [
         opened.column(name) if name else [""] * len(count)
         for name in (columns.path, columns.label, columns.split, columns.group)
     ]
-    of[1] = _whole_numbers(of[1])
+    of[1] = _whole_numbers(of[1]) if columns.label else marks.classes(where, opened, columns.classes)
+    of[2] = marks.splits(where, opened, columns.marks) if columns.marks else of[2]
     return [Row(opened.place(number), *(column[number] for column in of)) for number in count]
 
 
@@ -189,7 +208,7 @@ def _refuse_empty(where: str, rows: list[Row], columns: Columns) -> None:
 
 def _splits(where: str, rows: list[Row], columns: Columns, own_test: OwnTest) -> tuple[dict[str, str], list[str]]:
     """Return the split of each word in the column of splits, and what to say of it."""
-    if columns.split is None:
+    if columns.split is None and not columns.marks:
         used, notes = layout.choose_test(where, {"train": ""}, own_test, OwnTest.train)
         return {"": "train"}, notes
     words = {row.split: row for row in reversed(rows)}
@@ -202,7 +221,8 @@ def _splits(where: str, rows: list[Row], columns: Columns, own_test: OwnTest) ->
             )
     split_of = {word: each[0] for word, each in said.items() if each}
     if "train" not in split_of.values():
-        raise UserError(f"{where}: column {columns.split} has no train, only {', '.join(words)}")
+        named = columns.split or " and ".join(columns.marks.values())
+        raise UserError(f"{where}: column {named} has no train, only {', '.join(words)}")
     used, notes = layout.choose_test(where, {split: split for split in split_of.values()}, own_test, OwnTest.train)
     role = {own: use for use, own in used.items()}
     return {word: role[split] for word, split in split_of.items()}, notes

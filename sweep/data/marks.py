@@ -1,0 +1,72 @@
+"""Columns of yes and no in a table: a column per class of which one holds, or the images of a split."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sweep.data.table import Table, plain
+from sweep.errors import UserError
+
+YES = frozenset({"1", "1.0", "true", "yes", "t", "y"})
+NO = frozenset({"0", "0.0", "false", "no", "f", "n", ""})
+# What a column is called that marks a split's images.
+SPLITS = {
+    "train": ("train", "istrain", "training", "istraining", "trainingimage", "istrainingimage"),
+    "val": ("val", "isval", "valid", "isvalid", "validation", "isvalidation"),
+    "test": ("test", "istest", "testing", "istesting", "testimage", "istestimage"),
+}
+
+
+def of_splits(opened: Table, names: Sequence[str]) -> dict[str, str]:
+    """Return the columns, of these, that mark the images of a split, by split."""
+    found = {}
+    for split, words in SPLITS.items():
+        named = [name for name in names if plain(name) in words]
+        if len(named) == 1 and _marked(opened.column(named[0])) is not None:
+            found[split] = named[0]
+    return found
+
+
+def splits(where: str, opened: Table, marks: Mapping[str, str]) -> list[str]:
+    """Return the split of every row: what is not marked is of a split without a column, of train if it has none.
+
+    raises: UserError for a row that two columns mark, or none where each split has a column.
+    """
+    rest = next((split for split in ("train", "test", "val") if split not in marks), "")
+    marked = {split: _marked(opened.column(name)) or [] for split, name in marks.items()}
+    found = []
+    for number, holds in enumerate(zip(*marked.values(), strict=True)):
+        own = [split for split, held in zip(marked, holds, strict=True) if held] or [rest]
+        if len(own) > 1 or not own[0]:
+            said = " and ".join(own) if own[0] else "in no split"
+            raise UserError(f"{where}: {opened.place(number)} is {said}, by {', '.join(marks.values())}; mark one")
+        found.append(own[0])
+    return found
+
+
+def of_classes(opened: Table, names: Iterable[str]) -> dict[str, list[bool]]:
+    """Return the columns, of these, that mark the images of a class, if there are two or more."""
+    named = (name for name in names if opened.names.count(name) == 1 and name)
+    found = {name: marked for name in named if (marked := _marked(opened.column(name))) is not None and any(marked)}
+    return found if len(found) > 1 else {}
+
+
+def classes(where: str, opened: Table, marked: Mapping[str, list[bool]]) -> list[str]:
+    """Return the class of every row; raise UserError for one that has none, or several."""
+    found = []
+    for number, holds in enumerate(zip(*marked.values(), strict=True)):
+        own = [name for name, held in zip(marked, holds, strict=True) if held]
+        if len(own) != 1:
+            raise UserError(
+                f"{where}: {opened.place(number)} has {len(own) or 'no'} {'classes' if own else 'class'} marked in the "
+                f"columns {', '.join([*marked][:4])}{', ...' if len(marked) > 4 else ''}; an image needs one; "
+                "data.label_column names a column of labels"
+            )
+        found += own
+    return found
+
+
+def _marked(cells: list[str]) -> list[bool] | None:
+    """Return where the cells say yes; None if one says neither yes nor no, or all are empty."""
+    words = [cell.casefold() for cell in cells]
+    if not {*words} <= YES | NO or {*words} == {""}:
+        return None
+    return [word in YES for word in words]
