@@ -169,6 +169,13 @@ def test_a_dry_run_trains_nothing(sweep: Sweep, tmp_path: Path, standin_source: 
     assert "2 points, 0 to train" in sweep(*grid, "dry_run=true").stdout
 
 
+def test_points_that_are_the_same_job_count_once(sweep: Sweep, standin_source: None, few_batches: None) -> None:
+    grid = ["-m", "data=textures", "data.per_class=4", "epochs=2", "seeds=1", "pretrained=true", "optimizer.lr=0.001"]
+    said = sweep(*grid, "freeze_depth=0,5", "freeze.epochs=null,1", "dry_run=true").stdout
+    assert said.startswith("4 points (1 the same as others), 3 to train;")
+    assert said.count("0/5 frozen") == 1
+
+
 @pytest.mark.slow
 def test_a_sweep_that_would_take_too_long_stops_before_it_trains(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_batches: None

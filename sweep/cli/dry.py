@@ -95,14 +95,17 @@ def require_short(points: Sequence[Point], root: Path, session: Session) -> None
 
 def report(points: Sequence[Point], labels: Mapping[str, str], root: Path, session: Session) -> str:
     """Return the points, what is there of them, what they share, and what the rest takes, as text."""
-    left = estimate.missing(points, root)
-    owed = [point for point in points if left[point.job]]
-    head = f"{len(points)} point{'s' * (len(points) > 1)}, {len(owed)} to train; dry_run=true: nothing is trained"
+    apart = list({point.job: point for point in points}.values())
+    same = len(points) - len(apart)  # freeze.epochs changes nothing where nothing is frozen, for example
+    left = estimate.missing(apart, root)
+    owed = [point for point in apart if left[point.job]]
+    head = f"{_count(len(points), 'point')}{f' ({same} the same as others)' if same else ''}, {len(owed)} to train"
+    head += "; dry_run=true: nothing is trained"
     if not owed:
         return f"{head}\nresults are in {root}"
     found = forecast(owed, root, session)
     rows = []
-    for point in points:
+    for point in apart:
         count = len(point.config.seed_list)
         row = {"point": labels[point.job], "there": f"{count - left[point.job]} of {count} seeds"}
         if each := found.works.get(point.job):
