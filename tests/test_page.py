@@ -447,3 +447,20 @@ def test_predictions_that_do_not_fit_are_left_out(rich: Path, change: dict[str, 
     path = folder / "tested-0.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert mistakes.read(folder, 0) is None
+
+
+def test_numbers_of_points_that_nearly_coincide_can_be_read(rich: Path) -> None:
+    points = table.read_manifest(rich)[0]
+
+    def crowd(member: Record) -> None:
+        member.train_seconds = 4 + member.facts.freeze_depth / 50
+        member.test_accuracy = 0.9 if member.facts.pretrained else 0.2
+
+    edit(rich, points, crowd)
+    render.build(rich)
+    panels = (rich / "report.html").read_text().partition('aria-label="Test accuracy against training time')[2]
+    drawn = panels.partition("</svg>")[0]
+    found = re.findall(r'<text [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*>([024])</text>', drawn)
+    places = [np.array((float(x), float(y))) for x, y, _ in found if float(x) > 40][-6:]  # after those of the axes
+    assert len(places) == 6
+    assert min(np.abs(a - b).max() for a, b in itertools.combinations(places, 2)) >= 7

@@ -6,7 +6,7 @@ value in a tooltip, and every panel in words to whoever cannot see it.
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ COLOURS = {
     **{colour: f"var(--depth-{number})" for number, colour in enumerate(DEPTHS)},
 }
 MARKERS = "os^Dv<>PXph8"
+CLEAR = 7.5  # of the SVG's units from the middle of a number to that of another, or of a marker
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -161,16 +162,31 @@ def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: 
             axis.errorbar(spent[arm.index], 100 * arm["mean"], yerr=half, elinewidth=0.7, **plain)
         for (_, cell), x, on_front in zip(part.iterrows(), spent.tolist(), best, strict=True):
             place = (x, 100 * cell["mean"])
-            axis.annotate(str(cell["freeze_depth"]), place, (6, 5), textcoords="offset points", color="#000000")
             words.append(f"{_arm(cell)}, {cell['freeze_depth']} frozen: {_share(cell)} after {_spent(cell)}")
             words[-1] += " (front)" if on_front else ""
             tips.add(axis, *place, words[-1])
         _scale(axis, spent)
         axis.set_ylim(0, 102)
+        _numbers(axis, zip(spent, heights, strict=True), part["freeze_depth"])
         axis.set_xlabel(f"{name} of one model, {unit}" if unit == "s" else f"{name}, {unit}")
         axis.set_ylabel("test accuracy, %")
         _grid(axis)
         return Panel(task, f"Test accuracy against {name}, {task}. {'; '.join(words)}.", _svg(figure, tips))
+
+
+def _numbers(axis: Axes, places: Iterable[tuple[float, float]], numbers: Iterable[int]) -> None:
+    """Write a number beside each place, at the side where it lies farthest from what else stands there."""
+    per_point = axis.figure.dpi / 72
+    points = axis.transData.transform([*places]) / per_point  # in points, as offsets are
+    taken = [*points]
+    for point, number in zip(points, numbers, strict=True):
+        sides = [(8, 8), (8, -8), (-8, 8), (-8, -8), (0, 11), (0, -11)]
+        room = [min(np.abs(point + side - each).max() for each in taken) for side in sides]
+        right, up = sides[next((place for place, free in enumerate(room) if free >= CLEAR), int(np.argmax(room)))]
+        taken.append(point + np.array((right, up)))
+        x, y = axis.transData.inverted().transform(point * per_point)
+        middle: dict[str, Any] = {"textcoords": "offset points", "color": "#000000", "ha": "center", "va": "center"}
+        axis.annotate(str(number), (x, y), (right, up), **middle)
 
 
 def _scale(axis: Axes, spent: pd.Series) -> None:
