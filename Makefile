@@ -31,7 +31,7 @@ quick: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not campaign and not marathon"
 
 campaign: $(VENV)/.installed
-	$(BIN)/python -m pytest -m campaign
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m campaign
 
 marathon: $(VENV)/.installed
 	$(BIN)/python -m pytest -m marathon

@@ -127,9 +127,18 @@ def test_what_slurm_refuses_is_one_line(cluster: Path, sweep: Sweep) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_too_few_gpus_are_one_line_before_anything_is_queued(cluster: Path, sweep: Sweep) -> None:
+    done = sweep(*GRID, "freeze_depth=5", "devices=2", "hydra.launcher.gpus_per_node=1")
+    assert done.returncode == 2
+    said = "hydra.launcher.gpus_per_node=1: device=auto with devices=2 takes 2 for each job"
+    assert done.stderr.endswith(f"error: {said}\n")
+    assert not [*cluster.iterdir()]
+
+
 def test_an_interrupt_cancels_its_own_jobs(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher = slurm.SlurmLauncher()
-    point = SimpleNamespace(job="a", facts=SimpleNamespace(network=(), prefix=0))
+    launcher = slurm.SlurmLauncher(gpus_per_node=0)
+    config = SimpleNamespace(device="auto", devices=1)
+    point = SimpleNamespace(job="a", facts=SimpleNamespace(network=(), prefix=0), config=config)
     own = {"points": {("a",): point}, "begin": lambda self, point: True, "hear": None, "root": cluster}
     launcher.job = type("Job", (), own)()
     (cluster / "7_0").touch()

@@ -32,6 +32,19 @@ def require_least(settings: DictConfig, least: Mapping[str, int]) -> None:
             raise UserError(f"hydra.launcher.{name}={settings[name]}: use a whole number of at least {low}")
 
 
+def require_gpus(points: Sequence[Point], name: str, count: float) -> None:
+    """Raise UserError for a point that is to train on more GPUs than each job gets. name: the launcher's setting.
+
+    count: 0 says nothing: they may be asked for in another way.
+    """
+    for config in (point.config for point in points):
+        if config.device != "cpu" and 0 < count < config.devices:
+            raise UserError(
+                f"hydra.launcher.{name}={count:g}: device={config.device} with devices={config.devices} takes "
+                f"{config.devices} for each job"
+            )
+
+
 def require_size(settings: DictConfig, name: str) -> None:
     """Raise UserError for a setting that is no number of gigabytes; null is none."""
     if settings[name] is not None and not 0 < settings[name] < float("inf"):

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
-from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_least, require_others, require_size
+from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_gpus, require_least, require_others, require_size
 from sweep import interrupt
 from sweep.cli.collect import train_elsewhere, warm_first
 from sweep.cli.ticks import Followed
@@ -86,8 +86,10 @@ class RayLauncher(PointLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the points with these overrides; what came of them is in their records alone."""
+        points = warm_first(self.points(job_overrides))
+        require_gpus(points, "num_gpus", self.settings["num_gpus"])
         with connected(self.settings["address"]):
-            self._follow(warm_first(self.points(job_overrides)), self._remote())
+            self._follow(points, self._remote())
         return []
 
     def _remote(self) -> Any:

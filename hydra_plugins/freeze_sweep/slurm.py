@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
-from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_least, require_others, require_size
+from hydra_plugins.freeze_sweep.launcher import PointLauncher, require_gpus, require_least, require_others, require_size
 from sweep import interrupt
 from sweep.cli.collect import Task, stopped, train_elsewhere, warm_first
 from sweep.cli.ticks import Followed
@@ -91,6 +91,7 @@ class SlurmLauncher(PointLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the points with these overrides; what came of them is in their records alone."""
         points = warm_first(self.points(job_overrides))
+        require_gpus(points, "gpus_per_node", self.settings["gpus_per_node"])
         try:
             for first in range(0, len(points), MOST):
                 part = [point for point in points[first : first + MOST] if self.job.begin(point)]
