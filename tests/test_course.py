@@ -74,7 +74,7 @@ def rates(given: list[float], best: float, extend: int = 4, diverges: float = 1e
         return SimpleNamespace(lr=lr, curves=Curves([loss], [loss], [1 / distance]))
 
     tried = [member(lr) for lr in config.lr_list]
-    while (lr := members.beyond(config, tried)) is not None:
+    while (lr := members.next_rate(config, tried)) is not None:
         tried = sorted([*tried, member(lr)], key=lambda each: each.lr)
     return [each.lr for each in tried]
 
@@ -100,6 +100,25 @@ def test_the_grid_does_not_grow_without_a_choice_or_beyond_what_diverges() -> No
     assert rates([0.0003, 0.001], 0.1, diverges=0.0) == [0.000003, 0.00001, 0.00003, 0.0001, 0.0003, 0.001]
 
 
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (0.00003, [0.00001, 0.00003, 0.0001, 0.001, 0.01]),
+        (0.0001, [0.00003, 0.0001, 0.0003, 0.001, 0.01]),
+        (0.0003, [0.00003, 0.0001, 0.0003, 0.001, 0.01]),
+        (0.001, [0.0001, 0.0003, 0.001, 0.003, 0.01]),
+        (0.003, [0.0001, 0.0003, 0.001, 0.003, 0.01]),
+        (0.03, [0.0001, 0.001, 0.003, 0.01, 0.03, 0.1]),
+    ],
+)
+def test_a_coarse_grid_is_refined_around_the_best(best: float, tried: list[float]) -> None:
+    found = rates([0.0001, 0.001, 0.01], best)
+    assert best in found
+    assert len(found) <= 6
+    assert rates([0.0001, 0.001, 0.01], best, extend=0) == [0.0001, 0.001, 0.01]
+    assert found == tried
+
+
 def test_rates_of_ones_own_are_extended_to_half_decades() -> None:
-    assert rates([0.0002, 0.005], 0.1) == [0.0002, 0.005, 0.03, 0.1, 0.3]
-    assert rates([0.0002, 0.005], 0.0002) == [0.00003, 0.0002, 0.005]
+    assert rates([0.0002, 0.005], 0.1) == [0.0002, 0.001, 0.005, 0.01, 0.03, 0.1, 0.3]
+    assert rates([0.0002, 0.005], 0.0002) == [0.00003, 0.0002, 0.001, 0.005]

@@ -69,7 +69,7 @@ def train_alone(
         return train_member(session, point, (seed, lr), feeds, checkpoint)[0]
 
     trained = [train(lr) for lr in point.config.lr_list]
-    while (lr := beyond(point.config, trained)) is not None:
+    while (lr := next_rate(point.config, trained)) is not None:
         trained.append(train(lr))
     if images:
         feed = dataclasses.replace(images, kind=feed.kind, seconds=feed.seconds)
@@ -107,25 +107,29 @@ def train_together(
                 Trained(lr, head, curve, network.count(), seconds, before, after[network], together)
                 for lr, head, curve in zip(own, new_heads, their_curves, strict=True)
             ]
-        wanted = {seed: [lr] for seed in wanted if (lr := beyond(config, trained[seed])) is not None}
+        wanted = {seed: [lr] for seed in wanted if (lr := next_rate(config, trained[seed])) is not None}
     for seed, of_seed in trained.items():
         yield seed, _select(session, point, seed, feeds[seed], of_seed)
 
 
-def beyond(config: Config, trained: Sequence[Trained]) -> float | None:
-    """Return the learning rate to try next: half a decade beyond the best, where that is the lowest or highest tried.
+def next_rate(config: Config, trained: Sequence[Trained]) -> float | None:
+    """Return the learning rate to try next: half a decade from the best, on a side where none lies as near.
 
-    None where it is neither, where no choice was asked for, or where the list has grown by optimizer.extend there.
+    None where both sides were tried, where no choice was asked for, or where optimizer.extend allows no more: it counts
+    the rates beyond either end of those that were given. If all have diverged, a lower one is next.
     """
-    given = config.lr_list
-    if len(given) < 2:
+    given, trained = config.lr_list, sorted(trained, key=_by_rate)
+    if len(given) < 2 or not config.optimizer.extend:
         return None
-    trained = sorted(trained, key=_by_rate)
-    best, rates = _best(trained), [each.lr for each in trained]
-    if best in (None, 0) and sum(rate < given[0] for rate in rates) < config.optimizer.extend:
-        return half_decade(rates[0], -1)
-    if best == len(trained) - 1 and sum(rate > given[-1] for rate in rates) < config.optimizer.extend:
-        return half_decade(rates[-1], 1)
+    tried, best = [each.lr for each in trained], _best(trained)
+    for way in (-1, 1) if best is not None else (-1,):
+        place = best or 0
+        rate, beside = half_decade(tried[place], way), tried[place + 1 :] if way > 0 else tried[:place]
+        if any(way * each <= way * rate for each in beside):
+            continue
+        outside = [each for each in tried if (each < given[0] if way < 0 else each > given[-1])]
+        if given[0] <= rate <= given[-1] or len(outside) < config.optimizer.extend:
+            return rate
     return None
 
 
