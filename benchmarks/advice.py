@@ -1,24 +1,30 @@
-"""Does advise choose well, and cheaply? Replayed from the full sweeps of docs/rule, on pairs it was not made with.
+"""Does advise choose well, and cheaply? Judged by full sweeps, on pairs of target and source that it was not made with.
 
-    python -m benchmarks.advice                     # compares; prints the table of docs/evidence.md
-    python -m benchmarks.advice curves FOLDER ...   # once: validation curves of the sweeps' records, beside their table
+    python -m benchmarks.advice                     # compares; prints the tables of docs/evidence.md
+    python -m benchmarks.advice run [PAIR ...]      # a pair's full sweep, then advise, in outputs/advice; half an hour
+    python -m benchmarks.advice collect             # what run left, into docs/advice
+    python -m benchmarks.advice curves FOLDER ...   # once: validation curves of the rule's study, beside its table
 
-The pairs are those of the rule's study that were not drawn by lot for making the method. A pair's full sweep is its
-three replicates: every depth, tuned, to a plateau, each from a source of its own. Whatever is compared sees one
-replicate at a time, its networks and their validation images, and may spend a fifth of the time that all three took
-to train. Advise is replayed with its own code, network by network; it may only ask for those that the sweep has
-trained. What a depth loses is of the mean test accuracy of the three replicates, against the best depth by the same
-means. These differ: the best depth by the test images of one replicate, which nothing that sees validation images
-alone can beat, loses what the table says.
+The pairs are those of the rule's study that were not drawn by lot for making the method. A full sweep is every depth
+with three seeds, tuned, to a plateau, and what a depth loses is of the mean test accuracy of the seeds, against the
+best depth by the same means. Whatever is compared may spend a fifth of the time that the full sweep took to train.
+
+One source (docs/advice): advise has run, with that time. Three sources (docs/rule): a pair's seeds are replicates, each
+from a source of its own, and advise sees one at a time; it is replayed with its own code, network by network, and may
+only ask for those that the sweep has trained. All else is replayed in both. These differ: the best depth by the test
+images of one seed, which nothing that sees validation images alone can beat, loses what the table says.
 """
 
 import argparse
+import itertools
 import json
 import random
-from collections.abc import Callable, Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,22 +37,34 @@ from sweep.report.record import unpacked
 from sweep.stats.belief import Run, believe
 from sweep.stats.types import Floats
 
-TABLE, CURVES = Path("docs/rule/table.parquet"), Path("docs/rule/curves.parquet")
+STUDY, ONE_SOURCE = Path("docs/rule"), Path("docs/advice")  # each has table.parquet and curves.parquet
+RUNS = Path("outputs/advice")
+ADVISED = "advised.json"  # what advise said of each pair, where it has run
+KEPT = [
+    *("task", "freeze_depth", "seed", "lr", "selected", "val_accuracy", "test_accuracy", "train_seconds"),
+    *("val_correct", "n_val", "n_train", "n_test", "source_accuracy", "score_knn", "score_logme", "device"),
+    "git_commit",
+]
 PAIRS, SHARE, DRAWS = 15, 0.2, 500
-SEEDS = (0, 1, 2)  # of the replicates
+SEEDS = (0, 1, 2)
 STARTS = (0.0003, 0.001)  # learning rates that every depth of the full sweep begins with
 POINT = 0.01  # accuracy
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("compare", "curves"), default="compare")
-    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("what", nargs="?", choices=("compare", "run", "collect", "curves"), default="compare")
+    parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    if options.what == "curves":
-        write_curves(options.folders)
+    if options.what == "run":
+        for pair in options.names or held_back():
+            run(pair)
+    elif options.what == "collect":
+        collect()
+    elif options.what == "curves":
+        write_curves(map(Path, options.names), STUDY)
     else:
-        print(compare())
+        print("\n\n".join(compare(folder) for folder in (ONE_SOURCE, STUDY) if folder.exists()))
 
 
 def held_back() -> list[str]:
@@ -56,22 +74,46 @@ def held_back() -> list[str]:
     return [pair for pair in pairs if pair not in made_with]
 
 
-def members(pair: str) -> pd.DataFrame:
-    """Return the rows of one pair: a row per network of the full sweep that was trained."""
-    table: pd.DataFrame = pd.read_parquet(TABLE)
-    rows: pd.DataFrame = table[table["task"] == CROSSED[pair]["data"]["label"]]
-    return rows
+def run(pair: str) -> None:
+    """Train a pair's full sweep from one source, then ask advise, which may take SHARE of the time that this took."""
+    name = f"{RUNS.name}/{pair}"
+    sweep = ["-m", "+experiment=rule", f"crossed={pair}", "replicate=r0", "seeds=0,1,2", f"name={name}/sweep"]
+    subprocess.run([sys.executable, "-m", "sweep", *sweep], check=True)
+    seconds = pd.read_parquet(RUNS / pair / "sweep/table.parquet").train_seconds.sum()
+    asked = [f"+crossed={pair}", "source.seed=0", f"name={name}/advise", f"budget_minutes={SHARE * seconds / 60:.3f}"]
+    subprocess.run([sys.executable, "-m", "sweep.advise", *asked], check=True)
 
 
-def write_curves(folders: Iterable[Path]) -> None:
+def collect() -> None:
+    """Write what run() left of all pairs that are whole: the sweeps' tables and curves, and what advise said."""
+    whole = [pair for pair in held_back() if (RUNS / pair / "advise/advice.json").exists()]
+    tables = {pair: pd.read_parquet(RUNS / pair / "sweep/table.parquet") for pair in whole}
+    advised = {}
+    for pair, table in tables.items():
+        said = json.loads((RUNS / pair / "advise/advice.json").read_text())
+        spent = sum(member["train_seconds"] for member in _members(RUNS / pair / "advise"))
+        advised[pair] = Answer(
+            said["freeze_depth"], spent / table.train_seconds.sum(), said["expected_loss"], said["probability_good"]
+        )._asdict()
+    ONE_SOURCE.mkdir(exist_ok=True)
+    pd.concat(tables.values())[KEPT].to_parquet(ONE_SOURCE / "table.parquet", index=False)
+    write_curves([RUNS / pair / "sweep" for pair in whole], ONE_SOURCE)
+    (ONE_SOURCE / ADVISED).write_text(json.dumps(advised, indent=1) + "\n")
+
+
+def write_curves(folders: Iterable[Path], to: Path) -> None:
     """Write the validation accuracy after every epoch of every network that has a record under the folders."""
     rows = []
-    for path in sorted(path for folder in folders for path in folder.rglob("seed-*.json")):
-        for member in json.loads(path.read_text())["members"]:
-            row = {key: member[key] for key in ("task", "freeze_depth", "seed", "lr", "seconds_per_epoch")}
-            rows.append(row | {"val_accuracy": np.float32(member["curves"]["val_accuracy"])})
+    for member in itertools.chain(*map(_members, folders)):
+        row = {key: member[key] for key in ("task", "freeze_depth", "seed", "lr", "seconds_per_epoch")}
+        rows.append(row | {"val_accuracy": np.float32(member["curves"]["val_accuracy"])})
     keys = ["task", "freeze_depth", "seed", "lr"]
-    pd.DataFrame(rows).drop_duplicates(keys).sort_values(keys).to_parquet(CURVES, index=False)
+    pd.DataFrame(rows).drop_duplicates(keys).sort_values(keys).to_parquet(to / "curves.parquet", index=False)
+
+
+def _members(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.rglob("seed-*.json")):
+        yield from json.loads(path.read_text())["members"]
 
 
 class Arm(NamedTuple):
@@ -109,14 +151,17 @@ class Pair:
         return [arm for arm in self.arms if arm.lr in STARTS]
 
 
-def read(pair: str, curves: pd.DataFrame) -> Pair:
-    """Return what the full sweep says of a pair. Each replicate counts a third of the cost, whatever it ran on."""
-    rows = members(pair)
+def read(rows: pd.DataFrame, curves: pd.DataFrame, pair: str, one_source: bool) -> Pair:
+    """Return what the full sweep says of a pair, from its rows of the table.
+
+    one_source: all seeds ran on one machine; else each, a replicate, counts a third of the cost, whatever it ran on.
+    """
     test, validation = (
         rows[rows.selected].pivot_table(index="freeze_depth", columns="seed", values=column).to_numpy()
         for column in ("test_accuracy", "val_accuracy")
     )
-    cost = 3 * rows.groupby("seed").train_seconds.sum()
+    own = rows.groupby("seed").train_seconds.sum()
+    cost = pd.Series(own.sum(), own.index) if one_source else 3 * own
     keys = ["task", "freeze_depth", "seed", "lr"]
     both = rows[[*keys, "val_correct", "n_val"]].merge(curves, on=keys)
     arms = [
@@ -138,18 +183,21 @@ def read(pair: str, curves: pd.DataFrame) -> Pair:
 Outcome = tuple[float, float, float]  # accuracy lost, share of cases that lose a point at most, share of the cost
 
 
-def compare() -> str:
-    """Return a table: what each way to choose a depth loses on the pairs, and costs."""
-    curves = pd.read_parquet(CURVES)
-    judged = [read(pair, curves) for pair in held_back()]
-    answers = {each.name: [replay(each, seed) for seed in SEEDS] for each in judged}
+def compare(folder: Path) -> str:
+    """Return a table: what each way to choose a depth loses on the pairs of a folder, and costs."""
+    table, curves = (pd.read_parquet(folder / f"{name}.parquet") for name in ("table", "curves"))
+    of_pairs = {pair: table[table["task"] == CROSSED[pair]["data"]["label"]] for pair in held_back()}
+    ran = folder / ADVISED
+    judged = [read(own, curves, pair, ran.exists()) for pair, own in of_pairs.items() if len(own)]
+    advised = {pair: [Answer(**said)] for pair, said in json.loads(ran.read_text()).items()} if ran.exists() else {}
+    answers = advised or {each.name: [replay(each, seed) for seed in SEEDS] for each in judged}
     ways: dict[str, Callable[[Pair], Outcome]] = {
         "advise": lambda each: mean(lost(each, made.depth, made.cost) for made in answers[each.name]),
         "full sweep, best on validation": lambda each: lost(each, int(each.validation.mean(axis=1).argmax()), 1.0),
-        "one replicate, best on validation": lambda each: mean(
+        "one seed of it, best on validation": lambda each: mean(
             lost(each, int(each.validation[:, seed].argmax()), 1 / 3) for seed in SEEDS
         ),
-        "one replicate, best on its test images": lambda each: mean(
+        "one seed of it, best on its test images": lambda each: mean(
             lost(each, int(each.test[:, seed].argmax()), 1 / 3) for seed in SEEDS
         ),
         "one constant depth, best for the other targets": lambda each: lost(
@@ -174,9 +222,10 @@ def compare() -> str:
                 "cost, % of the full sweep": "-" if np.isnan(costs).any() else f"{100 * costs.mean():.0f}",
             }
         )
-    said = np.array([made[2:] for each in answers.values() for made in each]).mean(axis=0)
-    claim = f"Advise expected to lose {100 * said[0]:.1f} points, and at most one in {100 * said[1]:.0f} % of cases."
-    return f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n{claim}"
+    loss, good = 100 * np.array([made[2:] for each in answers.values() for made in each]).mean(axis=0)
+    claim = f"Advise expected to lose {loss:.1f} points, and at most one in {good:.0f} % of cases."
+    shown = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    return f"{folder}: {len(judged)} pairs\n\n{shown}\n\n{claim}"
 
 
 def alike(each: Pair, other: Pair) -> bool:

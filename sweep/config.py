@@ -191,7 +191,7 @@ class OptimizerConfig:
     name: str = "adamw"  # or sgd
     # a number or a list, of which each seed keeps the one with the best validation accuracy, at every depth alike
     lr: Any = field(default_factory=lambda: [0.0003, 0.001])
-    extend: int = 0  # 0: the list is all that is tried; else half decades beside a seed's best, so many beyond either end
+    extend: int = 0  # above 0, half decades beside a seed's best are tried, so many beyond either end of the list
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.01  # of what is trained
     # cosine or constant, for all epochs; or plateau: constant until validation no longer improves, then falling to zero

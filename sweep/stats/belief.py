@@ -6,9 +6,11 @@ on the same images are compared more closely. The next run is the one whose outc
 the cell that would then be believed best the most, for its time (the knowledge gradient of Frazier, Powell and Dayanik
 2009).
 
-What is believed before any run (the constants below) follows 15 pairs of target and source of docs/rule that were drawn
-by lot for it: how accuracy changes with depth and around the best rate there, rounded so that searches replayed from
-their curves expected about what they lost. Advice is judged on the other pairs (docs/evidence.md).
+How much rates change is believed too: on tasks far from the source the best is often a decade from where it usually
+is, and 20 points above. What is believed before any run (the constants below) follows 15 pairs of target and source
+of docs/rule that were drawn by lot for it: how accuracy changes with depth and around the best rate there, rounded so
+that searches replayed from their curves expected about what they lost. Advice is judged on the other pairs
+(docs/evidence.md).
 """
 
 import functools
@@ -30,6 +32,7 @@ LAST, DROP = 0.05, -0.08  # SD and mean of what freezing the last block changes 
 CURVATURE, TOP, HEAD_TOP = 0.08, 0.1, 0.6  # per squared decade; decades
 TILT = 0.09  # SD, per decade
 REST, NEAR_SHARE, NEAR_RATE = 0.05, 0.3, 0.5  # SD; how far in the share and in decades it is alike
+SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)  # times the tilt and the rest may be, as the runs say; as likely as 1 / scale**2
 LUCK = 0.025  # SD of a network's own luck, and of what else this is too smooth for
 ALIKE = 0.6  # correlation of two networks' answers on an image, where it is not known
 LEVEL = 1.0  # SD of the level of all: all but unknown
@@ -125,6 +128,12 @@ class Belief:
         covariance = self.covariance - np.outer(moved, moved) / spread**2
         return Belief(state, covariance, self.shape, self.folds, self.own)
 
+    def evidence(self, cell: Cell, fold: int, accuracy: float) -> float:
+        """Return the log of how likely one run's accuracy is."""
+        _, spread = self._answer(cell, fold)
+        expected = self.state[self._place(cell)] + self.state[self._fold(fold)]
+        return float(stats.norm.logpdf(accuracy, expected, spread))
+
     def _answer(self, cell: Cell, fold: int) -> tuple[Floats, float]:
         """Return the covariance (S,) of the state with a run's accuracy, and the SD of the latter."""
         place, other = self._place(cell), self._fold(fold)
@@ -139,26 +148,31 @@ class Belief:
 
 
 def believe(n_depths: int, decades: Sequence[float], runs: Sequence[Run], folds: Sequence[int]) -> Belief:
-    """Return the belief after these runs.
+    """Return the belief after these runs, with the scale of what rates change under which they are the most likely.
 
     decades: log10 of every learning rate over the middle of the usual ones. folds: all that may be trained on.
     """
-    mean, cells = _prior(n_depths, decades)
     share = float(np.clip(np.mean([run.correct.mean() for run in runs]) if runs else 0.5, 0.05, 0.95))
     images = len(runs[0].correct) if runs else 100
     spread, alike = share * (1 - share) / images, _alike(runs)
-    covariance = np.zeros((len(mean) + len(folds),) * 2)
-    covariance[: len(mean), : len(mean)] = cells
-    covariance[len(mean) :, len(mean) :] = np.eye(len(folds)) * alike * spread
-    own = (1 - alike) * spread + LUCK**2
-    shape = n_depths, len(decades)
-    belief = Belief(np.append(mean, np.zeros(len(folds))), covariance, shape, tuple(folds), own)
-    for run in runs:
-        belief = belief.after(run.cell, run.fold, float(run.correct.mean()))
-    return belief
+    found = []
+    for scale in SCALES:
+        mean, cells = _prior(n_depths, decades, scale)
+        covariance = np.zeros((len(mean) + len(folds),) * 2)
+        covariance[: len(mean), : len(mean)] = cells
+        covariance[len(mean) :, len(mean) :] = np.eye(len(folds)) * alike * spread
+        own = (1 - alike) * spread + LUCK**2
+        state, shape = np.append(mean, np.zeros(len(folds))), (n_depths, len(decades))
+        belief, evidence = Belief(state, covariance, shape, tuple(folds), own), -2 * float(np.log(scale))
+        for run in runs:
+            accuracy = float(run.correct.mean())
+            evidence += belief.evidence(run.cell, run.fold, accuracy)
+            belief = belief.after(run.cell, run.fold, accuracy)
+        found.append((evidence, belief))
+    return max(found, key=lambda each: each[0])[1]
 
 
-def _prior(n_depths: int, decades: Sequence[float]) -> tuple[Floats, Floats]:
+def _prior(n_depths: int, decades: Sequence[float], scale: float) -> tuple[Floats, Floats]:
     """Return means (D * R,) and their covariance, before any run; around a level that is all but unknown."""
     share = np.repeat(np.linspace(0, 1, n_depths), len(decades))
     rate = np.tile(np.asarray(decades, float), n_depths)
@@ -167,14 +181,9 @@ def _prior(n_depths: int, decades: Sequence[float]) -> tuple[Floats, Floats]:
     mean = 0.5 + SLOPE * share + DROP * last - CURVATURE * (rate - top) ** 2
     apart, ratio = np.abs(share[:, None] - share), (rate[:, None] - rate) / NEAR_RATE
     tilt = TILT * (1 - last) * rate
-    covariance = (
-        LEVEL**2
-        + WHOLE**2 * np.minimum(share[:, None], share)
-        + LAST**2 * np.outer(last, last)
-        + np.outer(tilt, tilt)
-        + REST**2 * np.exp(-apart / NEAR_SHARE - ratio**2 / 2)
-    )
-    return mean, covariance
+    of_rates = np.outer(tilt, tilt) + REST**2 * np.exp(-apart / NEAR_SHARE - ratio**2 / 2)
+    of_depths = WHOLE**2 * np.minimum(share[:, None], share) + LAST**2 * np.outer(last, last)
+    return mean, LEVEL**2 + of_depths + scale**2 * of_rates
 
 
 def _alike(runs: Sequence[Run]) -> float:
