@@ -317,6 +317,21 @@ def test_trainings_of_fewer_than_200_steps_are_a_first_look(tmp_path: Path, epoc
     assert f"A first look: {said} of training" in text if said else "first look" not in text
 
 
+def test_seeds_that_chose_rates_far_apart_and_differ_are_named(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    assert "Seeds chose" not in report.build(tmp_path, points, StudyConfig()).text
+
+    def change(member: Record, rates: bool, accuracies: bool) -> None:
+        if member.selected and member.seed:
+            member.lr = 0.001 if rates else member.lr
+            member.test_accuracy = 0.5 if accuracies else member.test_accuracy
+
+    for place, (rates, accuracies) in enumerate([(True, True), (True, False), (False, True)]):
+        edit(tmp_path, points[place : place + 1], functools.partial(change, rates=rates, accuracies=accuracies))
+    text = report.build(tmp_path, points, StudyConfig()).text
+    assert "a decade or more apart, and differ, in 1 of 18 cells (digits pretrained 0): validation" in text
+
+
 def test_images_that_were_right_enter_the_intervals(tmp_path: Path) -> None:
     """With the bits of 200 images, intervals widen."""
     points = write_sweep(tmp_path)

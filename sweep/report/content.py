@@ -13,6 +13,7 @@ from sweep.report import answer, costs, table
 from sweep.report.answer import Row
 from sweep.report.costs import percent
 from sweep.report.evidence import evidence
+from sweep.report.warnings import warnings
 from sweep.stats.components import components
 from sweep.stats.types import Decision, Evidence, TaskEvidence
 from sweep.stats.verdict import decide
@@ -20,8 +21,6 @@ from sweep.stats.verdict import decide
 if TYPE_CHECKING:
     from sweep.report.mistakes import Mistakes
 
-EMBEDDED = "glyphs_latin"  # the letters source
-FEW_STEPS = 200  # of the optimizer; as many come before a plateau may end a training (min_steps)
 # Columns that are named where they are not as usual.
 USUAL = {"precision": "fp32", "prefix_precision": "fp32", "augment": "none"}
 
@@ -147,7 +146,7 @@ def _section(variant: Variant) -> Section:
         rule=answer.rule(judged),
         plain=costs.plain_words(judged, variant.summary),
         findings=answer.findings(judged),
-        warnings=warnings(variant),
+        warnings=warnings(variant.summary),
         comparison=comparison(variant),
         costs=costs.rows(variant.summary),
         tests=answer.test_rows(judged),
@@ -229,60 +228,6 @@ def luck(variants: Sequence[Variant]) -> list[Row]:
         rows.append({"gain of": f"{depth} over {depths[0]} frozen"})
         rows[-1] |= {name: f"{value:.2f}" if np.isfinite(value) else "" for name, value in found.items()}
     return rows
-
-
-def warnings(variant: Variant) -> list[str]:
-    """Return what a reader should know before trusting the table, a line each."""
-    whole = variant.summary
-    lines = []
-    if (whole["n"] == 1).any():
-        lines.append("One seed: no interval, and differences may be luck.")
-    arms = whole.pivot_table(index=["task", "freeze_depth"], columns="pretrained", values="mean", sort=False)
-    if {True, False} <= set(arms.columns):
-        worse = [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]
-        if worse:
-            lines.append(f"Random weights did better than pretrained ones on {', '.join(worse)}.")
-        low = whole["low"].fillna(whole["mean"])
-        chance = whole[~whole["pretrained"].astype(bool) & (low <= 1 / whole["n_classes"])]
-        if len(chance):
-            place = _cells(chance, whole)
-            lines.append(f"Random weights cannot be told from chance in {place}: gain says no more there.")
-    lines += _few_steps(whole)
-    rising = whole[whole["rising"] > whole["n"] / 2]
-    if len(rising):
-        lines.append(f"Validation accuracy still rose at the end in {_cells(rising, whole)}: raise epochs.")
-    lines += _tuning(whole)
-    # Only the embedded source is known to reach more; what another source should reach, its own task decides.
-    low = whole.loc[(whole["source_accuracy"] < 0.9) & whole["source"].eq(EMBEDDED), "source_accuracy"]
-    if len(low):
-        lines.append(f"The source was learned poorly: validation accuracy {low.min():.2f} on its own task.")
-    return lines
-
-
-def _few_steps(whole: pd.DataFrame) -> list[str]:
-    """Return whether networks were trained so briefly that the depths which learn fastest look best."""
-    steps = whole.loc[whole["steps"] < FEW_STEPS, "steps"].sort_values().map("{:.0f}".format).unique()
-    if not len(steps):
-        return []
-    span = " to ".join(dict.fromkeys((steps[0], steps[-1])))
-    favour = f"{span} steps of training favour depths that learn fast"
-    return [f"A first look: {favour}; +experiment=tuned trains to a plateau."]
-
-
-def _tuning(whole: pd.DataFrame) -> list[str]:
-    """Return which cells' learning rates were chosen at an end of what was tried: others might have been better."""
-    cells = whole[whole["at_edge"] > 0]
-    edge = f"The best learning rate lies at an end of those tried in {_cells(cells, whole)}"
-    return [f"{edge}: optimizer.extend=4 tries more."] if len(cells) else []
-
-
-def _cells(cells: pd.DataFrame, whole: pd.DataFrame) -> str:
-    """Return how many rows of a summary these are, and which if they are few."""
-    weights = cells["pretrained"].map({True: "pretrained", False: "random"})
-    arms = [
-        f"{task} {arm} {depth}" for task, arm, depth in zip(cells["task"], weights, cells["freeze_depth"], strict=True)
-    ]
-    return f"{len(arms)} of {len(whole)} cells" + (f" ({', '.join(arms)})" if len(arms) <= 6 else "")
 
 
 def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[Row]:

@@ -259,10 +259,10 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
 
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
     n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
-    val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), at_edge (seeds whose choice is one of
-    these), rising (seeds whose validation was still rising at the end: see _rising), epochs_trained, steps of the
-    optimizer, seconds_per_epoch, train_seconds (of a chosen member, mean), peak_memory_bytes (largest),
-    trainable_params.
+    val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), lr_spread (decades between those that
+    seeds chose), at_edge (seeds whose choice is the lowest or highest that it tried), rising (seeds whose validation
+    was still rising at the end: see _rising), epochs_trained, steps of the optimizer, seconds_per_epoch, train_seconds
+    (of a chosen member, mean), peak_memory_bytes (largest), trainable_params.
     Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
@@ -288,6 +288,7 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     frame["val_mean"] = over_seeds("val_accuracy")
     frame["source_accuracy"] = over_seeds("source_accuracy")
     frame["lr_low"], frame["lr_high"] = whole["lr"].min(), whole["lr"].max()
+    frame["lr_spread"] = over_seeds("lr", lambda each: np.log10(each.max() / each.min()))
     frame["at_edge"] = over_seeds("at_edge", "sum").fillna(0).astype(int)
     frame["rising"] = over_seeds("rising", lambda each: each.sum(min_count=1))
     for name in ("epochs_trained", "steps", "seconds_per_epoch", "train_seconds"):
