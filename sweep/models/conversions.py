@@ -1,5 +1,6 @@
 """What a file holds in other names than the model's, converted: by timm's own functions, and from transformers."""
 
+import copy
 import inspect
 import io
 import math
@@ -66,7 +67,7 @@ def _filters(model: str, image_size: int) -> Iterator[Callable[[State], State]]:
         return
     built = timm.construct(model, image_size)
     if hasattr(built, "load_pretrained"):
-        yield lambda tensors: _from_jax(tensors, timm.construct(model, image_size))
+        yield lambda tensors: _from_jax(tensors, built)
     convert = getattr(sys.modules[type(built).__module__], FILTER, None)
     if convert is None:
         return
@@ -83,14 +84,15 @@ def _from_jax(tensors: State, built: nn.Module) -> State:
     own_blocks = sum(bool(re.search(r"\bblocks\.\d+$", name)) for name, _ in built.named_modules())
     if {len(blocks), *stacked} - {0} != {own_blocks}:
         return {}
+    filled = copy.deepcopy(built)
     heads = [value.shape[-1] for key, value in tensors.items() if JAX_HEAD.search(key)]
     if len(heads) == 1:
-        built.reset_classifier(heads[0])  # type: ignore[operator]
-    for own in built.parameters():
+        filled.reset_classifier(heads[0])  # type: ignore[operator]
+    for own in filled.parameters():
         nn.init.constant_(own, math.nan)  # stays where the file has nothing to say
     with io.BytesIO() as file:
         arrays: Any = {key: value.numpy() for key, value in tensors.items()}
         np.savez(file, **arrays)
         file.seek(0)
-        built.load_pretrained(file)  # type: ignore[operator]
-    return {key: value for key, value in built.state_dict().items() if not value.isnan().all()}
+        filled.load_pretrained(file)  # type: ignore[operator]
+    return {key: value for key, value in filled.state_dict().items() if not value.isnan().all()}
