@@ -28,12 +28,9 @@ from sweep.plan import sources
 from sweep.runs import pretrain
 from sweep.runs.session import Session
 
-TIMES = [
-    "prefix_seconds",
-    "train_seconds",
-    "seconds_per_epoch",
-    "peak_memory_bytes",
-]  # columns that differ between equal runs
+# Columns that differ between equal runs: times, and with how many others a member shared them, which a run that goes on
+# does with those that are left.
+TIMES = ["prefix_seconds", "train_seconds", "seconds_per_epoch", "peak_memory_bytes", "together"]
 
 atexit.register(shutil.rmtree, os.environ["SWEEP_CACHE"], ignore_errors=True)
 

@@ -52,7 +52,7 @@ PROGRAMS = {
         exit 1
     """,
     "squeue": 'ls "$QUEUE"',
-    "scancel": 'echo "$@" >>"$QUEUE.cancelled"; rm -f "$QUEUE"/*',
+    "scancel": 'rm -f "$QUEUE"/*; echo "$@" >>"$QUEUE.cancelled"',  # in this order: then no job that waits may begin
     "sacct": "echo 'JobID|State|NodeList'; echo '7_0|NODE_FAIL|n1'; echo '7_1|OUT_OF_MEMORY|n1'",
 }
 
