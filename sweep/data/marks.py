@@ -1,6 +1,6 @@
 """Columns of yes and no in a table: a column per class of which one holds, or the images of a split."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sweep.data.table import Table, plain
 from sweep.errors import UserError
@@ -33,8 +33,8 @@ def splits(where: str, opened: Table, marks: Mapping[str, str]) -> list[str]:
     rest = next((split for split in ("train", "test", "val") if split not in marks), "")
     marked = {split: _marked(opened.column(name)) or [] for split, name in marks.items()}
     found = []
-    for number, holds in enumerate(zip(*marked.values(), strict=True)):
-        own = [split for split, held in zip(marked, holds, strict=True) if held] or [rest]
+    for number, held in enumerate(_held(marked)):
+        own = held or [rest]
         if len(own) > 1 or not own[0]:
             said = " and ".join(own) if own[0] else "in no split"
             raise UserError(f"{where}: {opened.place(number)} is {said}, by {', '.join(marks.values())}; mark one")
@@ -52,8 +52,7 @@ def of_classes(opened: Table, names: Iterable[str]) -> dict[str, list[bool]]:
 def classes(where: str, opened: Table, marked: Mapping[str, list[bool]]) -> list[str]:
     """Return the class of every row; raise UserError for one that has none, or several."""
     found = []
-    for number, holds in enumerate(zip(*marked.values(), strict=True)):
-        own = [name for name, held in zip(marked, holds, strict=True) if held]
+    for number, own in enumerate(_held(marked)):
         if len(own) != 1:
             raise UserError(
                 f"{where}: {opened.place(number)} has {len(own) or 'no'} {'classes' if own else 'class'} marked in the "
@@ -62,6 +61,12 @@ def classes(where: str, opened: Table, marked: Mapping[str, list[bool]]) -> list
             )
         found += own
     return found
+
+
+def _held(marked: Mapping[str, list[bool]]) -> Iterator[list[str]]:
+    """Yield, of every row, the names under which it is marked."""
+    for row in zip(*marked.values(), strict=True):
+        yield [name for name, held in zip(marked, row, strict=True) if held]
 
 
 def _marked(cells: list[str]) -> list[bool] | None:
