@@ -175,7 +175,7 @@ def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: 
 
 
 def _numbers(axis: Axes, places: Iterable[tuple[float, float]], numbers: Iterable[int]) -> None:
-    """Write a number beside each place, at the side where it lies farthest from what else stands there."""
+    """Write a number beside each place, at the first side that is clear of all else, or at the one that is clearest."""
     per_point = axis.figure.dpi / 72
     points = axis.transData.transform([*places]) / per_point  # in points, as offsets are
     taken = [*points]

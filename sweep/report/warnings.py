@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from sweep.config import Config
+
 EMBEDDED = "glyphs_latin"  # the letters source
-FEW_STEPS = 200  # of the optimizer; as many come before a plateau may end a training (min_steps)
+FEW_STEPS = Config.min_steps  # of the optimizer: before as many, no plateau may end a training
 APART, UNLIKE = 1.0, 0.03  # decades between the seeds' rates; SD of their test accuracies
 
 
@@ -33,9 +35,10 @@ def _of_random_weights(summary: pd.DataFrame) -> Iterator[str]:
 
 def _of_training(summary: pd.DataFrame) -> Iterator[str]:
     """Yield whether some depths were tuned less than others: too briefly, or at rates that may not be the best."""
-    steps = summary.loc[summary["steps"] < FEW_STEPS, "steps"].sort_values().map("{:.0f}".format).tolist()
-    if steps:
-        favour = f"{' to '.join(dict.fromkeys((steps[0], steps[-1])))} steps of training favour depths that learn fast"
+    few = summary.loc[summary["steps"] < FEW_STEPS, "steps"]
+    if len(few):
+        span = " to ".join(dict.fromkeys(f"{each:.0f}" for each in (few.min(), few.max())))
+        favour = f"{span} steps of training favour depths that learn fast"
         yield f"A first look: {favour}; +experiment=tuned trains to a plateau."
     rising = summary[summary["rising"] > summary["n"] / 2]
     if len(rising):
