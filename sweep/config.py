@@ -166,6 +166,8 @@ class DataConfig:
     transform: Transform = Transform.none  # of every image, as a control: blur, invert, permute (pixels, all alike)
     normalize: Normalization = Normalization.source  # or none: pixels in 0..1 as they are
     augment: Augment = Augment.none  # or flip_crop: random mirror and shift by up to an eighth, new in every epoch
+    # whether accuracies are means over classes, not over images; null = where a class has 5 times another's images
+    balanced_accuracy: bool | None = None
     case: Case = Case.auto  # the rule's row; auto = known for embedded tasks, else unknown
     per_class: int | None = None  # training images of each class, drawn by the member's seed; null = all
     limit_train: int | None = None  # training images in all, class shares kept, drawn by the member's seed
@@ -307,7 +309,7 @@ def frozen_blocks(which: Which, freeze_depth: int, n_blocks: int) -> list[bool]:
 ADDED = {
     **{"extend": 0, "min_steps": 200, "rotate": False, "layout": "auto", "test": "auto"},
     **{"duplicates": "warn", "broken": "error", "channels": 3},
-    **dict.fromkeys(("key", "pixel_range", "exclude", "factory", "blocks", "file")),
+    **dict.fromkeys(("key", "pixel_range", "exclude", "factory", "blocks", "file", "balanced_accuracy")),
     **dict.fromkeys(("path_column", "split_column", "group_column")),
 }
 

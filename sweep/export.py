@@ -195,6 +195,7 @@ def write(point: Point, member: Record, folder: Path, session: Session) -> Path:
         "val_accuracy": member.val_accuracy,
         "test_accuracy": member.test_accuracy,
         "test_balanced_accuracy": member.test_balanced_accuracy,
+        "metric": member.metric,  # of the first two
         "versions": member.versions,
         "git_commit": member.git_commit,
         "sha256": hashlib.sha256(content).hexdigest(),

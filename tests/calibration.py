@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from sweep.report.record import balanced
 from sweep.stats import distances
 from sweep.stats.depths import UNLIKELY, choose
 from sweep.stats.rule import kept_depth
 from sweep.stats.tests import mean_interval
-from sweep.stats.types import ALPHA, CASES, Evidence, TaskEvidence
+from sweep.stats.types import ALPHA, CASES, Evidence, Floats, TaskEvidence
 from sweep.stats.verdict import decide
 
 DEPTHS = np.arange(6)  # of five blocks, as ResNet-18 by stage
@@ -120,7 +120,7 @@ def computed_power(scenario: Scenario, seed: int = 0, draws: int = 4000) -> floa
     return float(stats.norm.sf((needed - mean) / deviation))
 
 
-def _moments(masses: npt.NDArray[np.float64], n: int) -> tuple[float, float]:
+def _moments(masses: Floats, n: int) -> tuple[float, float]:
     """Return mean and standard deviation of J for groups of n independent values with these distributions (3, K).
 
     J = sum over pairs of groups of h(x, y) = [x < y] + [x = y] / 2. The variance is the sum of the covariances of all
@@ -129,7 +129,7 @@ def _moments(masses: npt.NDArray[np.float64], n: int) -> tuple[float, float]:
     values = np.arange(masses.shape[1])
     h = (values[:, None] < values) + 0.5 * (values[:, None] == values)
     total, variance = 0.0, 0.0
-    given: list[npt.NDArray[np.float64]] = [np.zeros(len(values)) for _ in masses]
+    given: list[Floats] = [np.zeros(len(values)) for _ in masses]
     for low, high in ((0, 1), (0, 2), (1, 2)):
         p, q = masses[low], masses[high]
         mean = p @ h @ q
@@ -177,6 +177,7 @@ class Simulated:
     An image is right where a normal variable is positive: the depth's level, the luck of the seed, of it half common to
     all depths in variance, and what image, image with depth, and chance add.
     curve: expected accuracy by depth. spread: SD of a depth's own luck over seeds; both in points.
+    classes: how many images each has, of which the first is the easiest; accuracies are balanced then.
     """
 
     name: str
@@ -184,21 +185,37 @@ class Simulated:
     spread: tuple[float, ...]
     seeds: int = 3
     images: int = 1000
+    classes: tuple[int, ...] = ()
 
     @property
-    def mean(self) -> npt.NDArray[np.float64]:
-        return np.array(self.curve) / 100
+    def _spread(self) -> Floats:
+        """Of the level, for one SD of luck (D,)."""
+        slope: Floats = np.array(self.spread) / 100 / stats.norm.pdf(stats.norm.ppf(np.array(self.curve) / 100))
+        return slope
+
+    @property
+    def _ease(self) -> Floats:
+        """By how much more than its level a network has for images of each class."""
+        return np.linspace(0.5, -0.5, len(self.classes)) if self.classes else np.zeros(1)
+
+    @property
+    def mean(self) -> Floats:
+        """The true accuracy (D,): the mean over classes, if there are any."""
+        level, whole = stats.norm.ppf(np.array(self.curve) / 100), np.sqrt(1 + 2 * self._spread**2)
+        mean: Floats = stats.norm.cdf(level[:, None] + self._ease / whole[:, None]).mean(axis=1)
+        return mean
 
     def draw(self, rng: np.random.Generator) -> TaskEvidence:
         shape = (len(self.curve), self.seeds, self.images)
-        level = stats.norm.ppf(self.mean)
-        slope = np.array(self.spread) / 100 / stats.norm.pdf(level)  # of the level, for one SD of luck
+        level, slope = stats.norm.ppf(np.array(self.curve) / 100), self._spread
+        labels = np.repeat(np.arange(len(self.classes)), self.classes) if self.classes else np.zeros(self.images, int)
         luck = rng.standard_normal((2, *shape[:2], 1))
         luck[1] = luck[1, 0]  # common to the depths of a seed
         level = level * np.sqrt(1 + 2 * slope**2)  # so that the mean over luck is the curve
         image = np.sqrt(0.5) * rng.standard_normal((1, 1, self.images))
         image = image + 0.5 * rng.standard_normal((shape[0], 1, self.images)) + 0.5 * rng.standard_normal(shape)
-        correct = level[:, None, None] + slope[:, None, None] * luck.sum(axis=0) + image > 0
+        right = level[:, None, None] + slope[:, None, None] * luck.sum(axis=0) + image + self._ease[labels] > 0
+        correct = np.apply_along_axis(balanced, 2, right, labels) if self.classes else right.astype(float)
         return TaskEvidence("dissimilar", np.arange(shape[0]), correct.mean(axis=2), n_blocks=5, correct=correct)
 
     def coverage(self, count: int, seed: int) -> Covered:
@@ -212,7 +229,7 @@ class Simulated:
             choice = choose(task)
             assert choice is not None
             assert task.correct is not None
-            cells = [mean_interval(each.astype(float))[2:] for each in task.correct]
+            cells = [mean_interval(each)[2:] for each in task.correct]
             found.append(
                 (
                     np.mean([low <= true <= high for (low, high), true in zip(cells, self.mean, strict=True)]),
@@ -227,17 +244,20 @@ class Simulated:
 
 
 _EQUAL, _SHALLOW = (1.0,) * 6, (3.0, 2.5, 2.0, 1.5, 1.0, 0.5)
+_PEAK = (74.0, 78.0, 82.0, 78.0, 74.0, 70.0)
 CURVES = (
     Simulated("flat", (80.0,) * 6, _EQUAL),
     Simulated("flat, 5 seeds", (80.0,) * 6, _EQUAL, seeds=5),
     Simulated("flat, shallow depths vary more", (80.0,) * 6, _SHALLOW),
-    Simulated("peak at 2", (74.0, 78.0, 82.0, 78.0, 74.0, 70.0), _EQUAL),
-    Simulated("peak at 2, shallow depths vary more", (74.0, 78.0, 82.0, 78.0, 74.0, 70.0), _SHALLOW),
+    Simulated("peak at 2", _PEAK, _EQUAL),
+    Simulated("peak at 2, shallow depths vary more", _PEAK, _SHALLOW),
     Simulated("falling, 8 seeds", (85.0, 84.5, 82.0, 78.0, 74.0, 66.0), _SHALLOW, seeds=8),
     Simulated("rising slowly", (78.0, 78.7, 79.4, 80.1, 80.8, 81.5), _EQUAL),
     Simulated("3 depths", (80.0, 80.5, 78.0), (3.0, 1.5, 0.5)),
     Simulated("2 depths", (80.0, 79.5), (3.0, 1.0)),
     Simulated("300 images", (80.0,) * 6, (0.5,) * 6, images=300),
+    Simulated("unequal classes, flat", (80.0,) * 6, _EQUAL, images=860, classes=(500, 300, 40, 20)),
+    Simulated("unequal classes, peak at 2", _PEAK, _SHALLOW, images=1000, classes=(900, 100)),
 )
 
 

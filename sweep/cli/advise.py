@@ -228,13 +228,13 @@ class Advice:
         chosen = self.chosen
         others = [depth for depth in range(self.n_depths) if self.good[depth] >= POSSIBLE and depth != self.depth]
         apart = f"; it cannot be told from {', '.join(map(str, others))}" if others else ""
-        n_val = len(self.runs[0].correct)
+        n_val, kind = len(self.runs[0].correct), "Balanced accuracy" if chosen.val_classes else "Accuracy"
         return [
             *(f"Note: {note}." for note in self.notes),
             f"Keep {self.depth} of {self.n_depths - 1} blocks frozen{apart}.",
             f"Expected loss against the best depth: {100 * self.expected_loss:.1f} accuracy points; at most "
             f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
-            f"Accuracy on test images, of one network trained on {chosen.n_train} images: "
+            f"{kind} on test images, of one network trained on {chosen.n_train} images: "
             f"{100 * (chosen.test_accuracy or 0):.1f} %.",
             f"believed: ± 95 %, of {len(self.runs)} networks judged on {n_val} validation images each;"
             " neighbouring depths and rates are believed to be alike. good: at most a point below the best.",

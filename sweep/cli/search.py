@@ -145,7 +145,7 @@ class Search:
             self.failed |= {(depth, each) for each in range(rate if diverged else 0, len(self.rates))}
             print(f"{place}  FAILED: {outcome.error}", flush=True)
             return
-        correct = record.unpacked(member.val_correct, member.n_val or 0)
+        correct = record.outcomes(member.val_correct, member.val_classes, member.n_val or 0)
         self.runs.append(Run(depth, rate, fold, correct, max(member.train_seconds or 0.0, 1e-3)))
         self.members.append(member)
         belief = self.belief()

@@ -97,12 +97,20 @@ def require_classes(labels: Labels, classes: tuple[str, ...], split: str, why: s
         raise UserError(f"{why}: no {split} image of class {shown} is left; add some, or leave the class out")
 
 
-def imbalance(task: Task) -> list[str]:
-    """Return a sentence if classes are unequal, with what a constant scores, and one if some are hardly there."""
-    fold = task.turns.fold(0)
+def judged(task: Task, balanced: bool | None) -> Task:
+    """Return the task with how it is judged, and with what is to be said of unequal classes and of those hardly there.
+
+    balanced: whether accuracies are means over classes; None where the classes are unequal.
+    """
+    fold, unequal = task.turns.fold(0), _unequal(task)
     held = {"test": task.test.labels, "validation": task.fit.labels[fold.val]}
-    made = [_unequal(task), _few({name: _counts(labels, len(task.classes)) for name, labels in held.items()}, task)]
-    return [sentence for sentence in made if sentence]
+    balanced = bool(unequal) if balanced is None else balanced
+    if unequal and balanced:
+        unequal += ", so every accuracy is the mean over classes (data.balanced_accuracy=false: over images)"
+    elif unequal:
+        unequal += ", so look at balanced accuracy (data.balanced_accuracy=true)"
+    made = [unequal, _few({name: _counts(labels, len(task.classes)) for name, labels in held.items()}, task)]
+    return replace(task, notes=(*task.notes, *(sentence for sentence in made if sentence)), balanced=balanced)
 
 
 def _counts(labels: Labels, n_classes: int) -> npt.NDArray[Any]:
@@ -110,6 +118,7 @@ def _counts(labels: Labels, n_classes: int) -> npt.NDArray[Any]:
 
 
 def _unequal(task: Task) -> str:
+    """Return which classes are unequal and what a constant scores, to be gone on; empty if they are not."""
     test, fit = (_counts(split.labels, len(task.classes)) for split in (task.test, task.fit))
     counts, where = (test, "in ") if test.max() * fit.min() > fit.max() * test.min() else (fit, "outside ")
     most, fewest = counts.argmax(), counts.argmin()
@@ -118,7 +127,7 @@ def _unequal(task: Task) -> str:
     return (
         f"warning: unequal classes: {counts[fewest]} images of {task.classes[fewest]} against {counts[most]} of "
         f"{task.classes[most]} {where}the test; always saying {task.classes[fit.argmax()]} is right in "
-        f"{100 * majority(task):.1f} % of the test images, so look at balanced accuracy"
+        f"{100 * majority(task):.1f} % of the test images"
     )
 
 

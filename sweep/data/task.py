@@ -179,7 +179,7 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
             f"warning: {count} left out ({unreadable[0]}); the results folder lists them in "
             f"{unreadable_file(label(config))}"
         )
-    task = replace(task, notes=(*notes, *doubts.imbalance(task)), unreadable=unreadable)
+    task = doubts.judged(replace(task, notes=tuple(notes), unreadable=unreadable), config.balanced_accuracy)
     own_test = "test" if "test" in whole.splits else "train"
 
     def name(part: str, place: int) -> str:

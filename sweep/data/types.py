@@ -51,6 +51,17 @@ class Split:
         return Split(self.pool, self.rows[index], self.labels[index])
 
 
+def class_weights(labels: Labels) -> npt.NDArray[np.float64]:
+    """Return (N,), of mean 1: what each of these images counts where every class among them counts alike.
+
+    >>> class_weights(np.array([0, 0, 0, 2]))
+    array([0.66666667, 0.66666667, 0.66666667, 2.        ])
+    """
+    counts = np.bincount(labels)
+    weights: npt.NDArray[np.float64] = len(labels) / np.count_nonzero(counts) / counts[labels]
+    return weights
+
+
 class Fold(NamedTuple):
     """Places in Task.fit, sorted: which images are trained on, and which are for choosing."""
 
@@ -104,6 +115,7 @@ class Task:
     copies: which of them are left out of training; None = none.
     notes: what the images make doubtful, a sentence each.
     unreadable: the images that were left out because they cannot be read, by name.
+    balanced: whether accuracies are means over classes; else over images.
     """
 
     classes: tuple[str, ...]
@@ -113,6 +125,7 @@ class Task:
     copies: Copies | None = None
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    balanced: bool = False
 
     def fold(self, number: int) -> Fold:
         """Return which images are trained on, and which are for choosing, in the fold of this number."""

@@ -16,7 +16,7 @@ from sweep.stats.tests import mean_interval
 from sweep.stats.types import Floats
 
 POINT = ["task", "pretrained", "freeze_depth"]
-SAME = ["n_classes", "n_test", "n_blocks"]  # what must be the same where accuracies are compared
+SAME = ["n_classes", "n_test", "n_blocks", "metric"]  # what must be the same where accuracies are compared
 # What may differ and should be told; a case, a matched group and similar are of the analysis.
 TOLD = [each.name for each in dataclasses.fields(Facts) if each.name not in (*POINT, *SAME, "case", "matched_group")]
 
@@ -90,9 +90,9 @@ def _pair(label: Row, first: pd.DataFrame, second: pd.DataFrame) -> Pair | str:
     if not seeds:
         return f"no seed in both ({_listed(sorted(first['seed']))} and {_listed(sorted(second['seed']))})"
     sides = [part.set_index("seed").loc[seeds].reset_index() for part in (first, second)]
-    bits = [table.bits(side) for side in sides]
-    if bits[0] is not None and bits[1] is not None:
-        outcomes = bits[1].astype(float) - bits[0].astype(float)
+    images = [table.outcomes(side) for side in sides]
+    if images[0] is not None and images[1] is not None:
+        outcomes = images[1] - images[0]
     else:
         accuracies = [side["test_accuracy"].to_numpy(float) for side in sides]
         outcomes = (accuracies[1] - accuracies[0])[:, None]

@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from sweep.report.table import bits
+from sweep.report.table import outcomes
 from sweep.stats.types import Floats, TaskEvidence
 
 
@@ -40,13 +39,13 @@ def evidence(table: pd.DataFrame) -> dict[str, TaskEvidence]:
     return found
 
 
-def _cube(rows: pd.DataFrame, grid: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
-    """Return (D, S, I) for the grid of depths and seeds, False where a seed has no result; None if it is not known."""
+def _cube(rows: pd.DataFrame, grid: pd.DataFrame) -> Floats | None:
+    """Return (D, S, I) for the grid of depths and seeds, 0 where a seed has no result; None if it is not known."""
     chosen = rows[rows["selected"]]
-    right = bits(chosen)
+    right = outcomes(chosen)
     if right is None:
         return None
-    cube = np.zeros((*grid.shape, right.shape[1]), bool)
+    cube = np.zeros((*grid.shape, right.shape[1]))
     places = (pd.Index(chosen["freeze_depth"]), pd.Index(chosen["seed"]))
     cube[grid.index.get_indexer(places[0]), grid.columns.get_indexer(places[1])] = right
     return cube

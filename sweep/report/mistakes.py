@@ -17,6 +17,7 @@ from sweep import paths
 from sweep.report import record
 from sweep.report.answer import Row
 from sweep.report.content import Content, Variant
+from sweep.report.record import packed_numbers, unpacked_numbers
 from sweep.stats.types import Ints
 
 WORST = 8  # images that are kept of a seed, and shown of a task
@@ -94,8 +95,8 @@ def write(folder: Path, seed: int, tested: Tested) -> None:
     content = {
         "classes": [*tested.classes],
         "count": len(tested.labels),
-        "labels": _packed(tested.labels),
-        "predicted": _packed(tested.predicted),
+        "labels": packed_numbers(tested.labels),
+        "predicted": packed_numbers(tested.predicted),
         "worst": [[place, jpeg] for place, jpeg in tested.worst],
     }
     paths.write_json(folder / f"tested-{seed}.json", content)
@@ -108,7 +109,7 @@ def read(folder: Path, seed: int) -> Tested | None:
         return None
     try:
         classes = tuple(str(name) for name in content["classes"])
-        labels, predicted = (_unpacked(content[key], int(content["count"])) for key in ("labels", "predicted"))
+        labels, predicted = (unpacked_numbers(content[key], int(content["count"])) for key in ("labels", "predicted"))
         worst = tuple((int(place), str(jpeg)) for place, jpeg in content["worst"])
         for place, jpeg in worst:
             base64.b64decode(jpeg, validate=True)
@@ -118,17 +119,6 @@ def read(folder: Path, seed: int) -> Tested | None:
     except (KeyError, TypeError, ValueError, IndexError, binascii.Error, zlib.error):
         return None
     return Tested(classes, labels, predicted, worst)
-
-
-def _packed(numbers: Ints) -> str:
-    return base64.b64encode(zlib.compress(numbers.astype("<u2").tobytes())).decode()
-
-
-def _unpacked(text: str, count: int) -> Ints:
-    raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 2 * count + 1)
-    if len(raw) != 2 * count:
-        raise ValueError(f"{len(raw)} bytes of {count} numbers")
-    return np.frombuffer(raw, "<u2").astype(np.int64)
 
 
 def gather(root: Path, said: Content) -> list[Mistakes]:

@@ -10,6 +10,7 @@ outputs/<name>/jobs/<job>/failure.json        why it stopped, if it did
 
 import base64
 import dataclasses
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,10 @@ import numpy.typing as npt
 
 from sweep import paths
 from sweep.config import digest
+from sweep.data.types import class_weights
 from sweep.paths import read_json, write_json
 from sweep.plan.facts import RESULTS_VERSION, Facts
+from sweep.stats.types import Floats, Ints
 
 STATUSES = ("ok", "diverged", "failed", "missing")
 SHARES = ("val_accuracy", "test_accuracy", "test_balanced_accuracy", "source_accuracy")
@@ -43,9 +46,10 @@ class Record:
     n_train: int | None = None
     n_val: int | None = None
     n_test: int | None = None
+    metric: str | None = None  # what the next two are: accuracy (also if null), or balanced_accuracy
     val_accuracy: float | None = None  # after the last epoch
     test_accuracy: float | None = None  # read once, for the selected lr only
-    test_balanced_accuracy: float | None = None  # mean over classes
+    test_balanced_accuracy: float | None = None  # mean over classes, whatever the metric
     test_loss: float | None = None  # nats
     loss: float | None = None  # training, last epoch, nats
     trainable_params: int | None = None
@@ -72,6 +76,8 @@ class Record:
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     val_correct: str | None = None  # which validation images of its fold are classified right; see unpacked()
     test_correct: str | None = None  # of the selected: which test images are
+    val_classes: str | None = None  # with balanced accuracy: of which class each image is; see unpacked_numbers()
+    test_classes: str | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return the member in one level: job and status, the point's facts, then the rest."""
@@ -97,6 +103,40 @@ def packed(correct: npt.NDArray[np.bool_]) -> str:
 def unpacked(text: str, count: int) -> npt.NDArray[np.bool_]:
     """Return (count,): what packed() was given."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)
+
+
+def packed_numbers(numbers: Ints) -> str:
+    """Return numbers of 0 to 65535 as text."""
+    return base64.b64encode(zlib.compress(numbers.astype("<u2").tobytes())).decode()
+
+
+def unpacked_numbers(text: str, count: int) -> Ints:
+    """Return (count,): what packed_numbers() was given; raise ValueError or zlib.error for another text."""
+    raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 2 * count + 1)
+    if len(raw) != 2 * count:
+        raise ValueError(f"{len(raw)} bytes of {count} numbers")
+    return np.frombuffer(raw, "<u2").astype(np.int64)
+
+
+def outcomes(correct: str, classes: str | None, count: int) -> Floats:
+    """Return (count,), whose mean is the accuracy, and whose spread says how well it is known.
+
+    correct, classes: see Record.test_correct and test_classes.
+    """
+    right = unpacked(correct, count)
+    return right.astype(float) if classes is None else balanced(right, unpacked_numbers(classes, count))
+
+
+def balanced(right: npt.NDArray[np.bool_], labels: Ints) -> Floats:
+    """Return (N,), the balanced accuracy plus what each image moves it by, as in a stratified sample.
+
+    That is its distance from the mean of its class, times its weight (Cochran 1977, ch. 5).
+    """
+    members, weights = np.bincount(labels), class_weights(labels)
+    own = np.bincount(labels, right) / members.clip(min=1)
+    unbiased = np.sqrt(members / (members - 1).clip(min=1))
+    values: Floats = np.mean(weights * right) + (unbiased[labels] * weights) * (right - own[labels])
+    return values
 
 
 def job_folder(root: Path, job: str) -> Path:

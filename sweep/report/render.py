@@ -27,6 +27,7 @@ from sweep.report.content import Content
 from sweep.report.outline import outline, shown
 
 # As entities, signs of Markdown and HTML have no effect wherever they stand; a backslash could itself be escaped.
+LATER = ("metric", "val_classes", "test_classes")  # columns that older tables lack
 ENTITIES = str.maketrans(
     {sign: f"&#{ord(sign)};" for sign in "<>|`$"} | dict.fromkeys("\n\r\x0b\x0c\x85\u2028\u2029", " ")
 )
@@ -170,16 +171,18 @@ def rows_of(folder: Path, name: str) -> pd.DataFrame:
 
 def _read(file: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(file)
+        rows = pd.read_parquet(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a table that can be read ({error})") from error
+    lacking = [column for column in LATER if column not in rows]
+    return rows.reindex(columns=[*rows, *lacking]).astype(dict.fromkeys(lacking, "string"))
 
 
 def _write(result: Result, formats: Sequence[str]) -> Result:
     """Write all that a report consists of; what has no row is left out."""
     root, said = result.folder, result.said
-    bits = ["val_correct", "test_correct"]  # for programs
-    paths.write_text(root / "table.csv", _csv(said.rows.drop(columns=bits)))
+    packed = ["val_correct", "test_correct", "val_classes", "test_classes"]  # for programs
+    paths.write_text(root / "table.csv", _csv(said.rows.drop(columns=packed)))
     paths.write_bytes(root / "table.parquet", said.rows.to_parquet())
     paths.write_text(root / "summary.csv", _csv(said.summary))
     if len(said.curves):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from sweep import paths
@@ -258,11 +257,12 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     curves: as curves() gives them; without any, what needs them is empty.
 
     Columns: varied..., task, case, pretrained, freeze_depth, n_blocks, n_classes, source, n (seeds with a result),
-    n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), balanced_mean,
-    val_mean, source_accuracy, lr_low and lr_high (of the learning rates tried), lr_spread (decades between those that
-    seeds chose), at_edge (seeds whose choice is the lowest or highest that it tried), rising (seeds whose validation
-    was still rising at the end: see _rising), epochs_trained, steps of the optimizer, seconds_per_epoch, train_seconds
-    (of a chosen member, mean), peak_memory_bytes (largest), trainable_params.
+    n_missing, mean, std, low, high (accuracies in 0..1; see mean_interval, empty for n = 1), metric (accuracy, or
+    balanced_accuracy, if that is what accuracies are), balanced_mean, val_mean, source_accuracy, lr_low and lr_high (of
+    the learning rates tried), lr_spread (decades between those that seeds chose), at_edge (seeds whose choice is the
+    lowest or highest that it tried), rising (seeds whose validation was still rising at the end: see _rising),
+    epochs_trained, steps of the optimizer, seconds_per_epoch, train_seconds (of a chosen member, mean),
+    peak_memory_bytes (largest), trainable_params.
     Cells are in the table's order, depths ascending.
     """
     keys = [*varied, *CELL]
@@ -279,11 +279,12 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     def over_seeds(name: str, how: Callable[[pd.Series], float] | str = _mean) -> pd.Series:
         return of_chosen[name].agg(how).reindex(frame.index).astype(float)
 
-    tested = of_chosen[["test_accuracy", "test_correct", "n_test"]]
+    tested = of_chosen[["test_accuracy", "test_correct", "test_classes", "n_test"]]
     chosen = [tested.get_group(cell) if cell in of_chosen.groups else rows.iloc[:0] for cell in frame.index]
     frame["n"] = [len(each) for each in chosen]
     frame["n_missing"] = whole["seed"].nunique() - frame["n"]
     frame[["mean", "std", "low", "high"]] = [mean_interval(_outcomes(each)) for each in chosen]
+    frame["metric"] = of_chosen["metric"].agg(_one).reindex(frame.index)
     frame["balanced_mean"] = over_seeds("test_balanced_accuracy")
     frame["val_mean"] = over_seeds("val_accuracy")
     frame["source_accuracy"] = over_seeds("source_accuracy")
@@ -315,17 +316,24 @@ def _rising(curves: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _outcomes(chosen: pd.DataFrame) -> Floats:
-    """Return (S, I), 1 where the network of a seed classifies a test image right; (S, 1), accuracies, if not known."""
-    right = bits(chosen)
-    return chosen["test_accuracy"].to_numpy(float)[:, None] if right is None else right.astype(float)
+    """Return outcomes(), or (S, 1), accuracies, where images are not known."""
+    known = outcomes(chosen)
+    return chosen["test_accuracy"].to_numpy(float)[:, None] if known is None else known
 
 
-def bits(chosen: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
-    """Return (S, I): which images are classified right; None where they were not kept, or are not the same images."""
+def outcomes(chosen: pd.DataFrame) -> Floats | None:
+    """Return record.outcomes() of every seed's network (S, I); None where they were not kept or images differ."""
     if chosen.empty or chosen["test_correct"].isna().any() or chosen["n_test"].min() != chosen["n_test"].max():
         return None
     count = int(chosen["n_test"].iloc[0])
-    return np.array([record.unpacked(each, count) for each in chosen["test_correct"]])
+    classes = chosen["test_classes"].astype(object).where(chosen["test_classes"].notna(), None)
+    pairs = zip(chosen["test_correct"], classes, strict=True)
+    return np.array([record.outcomes(correct, each, count) for correct, each in pairs])
+
+
+def _one(metrics: pd.Series) -> str:
+    """Return the metric of a cell's records; those of before it was recorded have plain accuracies."""
+    return ", ".join(metrics.fillna("accuracy").unique())
 
 
 def _mean(values: pd.Series) -> float:

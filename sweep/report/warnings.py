@@ -13,7 +13,20 @@ APART, UNLIKE = 1.0, 0.03  # decades between the seeds' rates; SD of their test 
 
 def warnings(summary: pd.DataFrame) -> list[str]:
     """Return the sentences. summary: see table.summary()."""
-    return [*_of_seeds(summary), *_of_random_weights(summary), *_of_training(summary), *_of_source(summary)]
+    kinds = (_of_metric, _of_seeds, _of_random_weights, _of_training, _of_source)
+    return [sentence for kind in kinds for sentence in kind(summary)]
+
+
+def _of_metric(summary: pd.DataFrame) -> Iterator[str]:
+    balanced = summary.loc[summary["metric"].str.contains("balanced", na=False), "task"].unique()
+    if len(balanced):
+        yield f"Accuracies of {', '.join(balanced)} are balanced: means over classes, whatever these have of images."
+    cells = summary[summary["n"] > 0].groupby("task", sort=False)["metric"]
+    if mixed := [str(task) for task, metrics in cells if len(set(", ".join(metrics).split(", "))) > 1]:
+        yield (
+            f"Accuracies of {', '.join(mixed)} are balanced in some points and not in others, which were trained "
+            "before: force=true trains all of them again."
+        )
 
 
 def _of_seeds(summary: pd.DataFrame) -> Iterator[str]:

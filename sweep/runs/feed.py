@@ -107,7 +107,10 @@ class Feeder:
     def _of(self, made: _Made, seed: int) -> Feed:
         train, val = self.chosen[seed]
         scores = self._scores(made, train) if made.key and self.point.config.pretrained else {}
-        return Feed(made.kind, made.part(train), made.part(val), made.test, made.seconds, scores)
+        choosing, test = made.part(val), made.test
+        if self.task.balanced:
+            choosing, test = (each.balanced() if len(each) else each for each in (choosing, test))
+        return Feed(made.kind, made.part(train), choosing, test, made.seconds, scores)
 
     def _images(self, index: Labels, kind: str) -> _Made:
         device = self.session.device(self.point)

@@ -22,8 +22,9 @@ from sweep.runs.feed import Feed
 from sweep.runs.session import Session
 from sweep.runs.tick import Tick, telling
 from sweep.seeds import torch_seed
+from sweep.train.examples import Examples
 from sweep.train.heads import fit_heads, is_head
-from sweep.train.loop import Curves, Recipe, Scores, evaluate, fit
+from sweep.train.loop import Curves, Recipe, Scores, evaluate, fit, share
 from sweep.train.resume import Checkpoint, Slot
 
 
@@ -229,10 +230,11 @@ def _select(session: Session, point: Point, seed: int, feed: Feed, trained: Sequ
         scores = evaluate(trained[best].model, feed.test, point.config.precision)
         chosen = members[best]
         chosen.selected = True
-        chosen.test_accuracy = scores.accuracy
+        chosen.test_accuracy = share(scores.accuracy)
         chosen.test_balanced_accuracy = scores.balanced_accuracy
         chosen.test_loss = scores.loss
         chosen.test_correct = record.packed(scores.correct)
+        chosen.test_classes = _classes(feed.test)
         if len(point.config.lr_list) > 1:
             chosen.lr_edge = {0: "lower", len(trained) - 1: "upper"}.get(best, "none")
     return Chosen(members, scores)
@@ -285,6 +287,7 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
         n_train=len(feed.train),
         n_val=len(feed.val),
         n_test=len(feed.test),
+        metric="accuracy" if feed.test.weights is None else "balanced_accuracy",
         val_accuracy=curves.val_accuracy[-1] if curves.val_accuracy and not diverged else None,
         loss=curves.train_loss[-1],
         trainable_params=trained.count[0],
@@ -306,4 +309,10 @@ def _record(session: Session, point: Point, seed: int, feed: Feed, trained: Trai
         },
         curves={key: [*values] for key, values in vars(curves).items() if values},
         val_correct=record.packed(judged.correct) if judged else None,
+        val_classes=_classes(feed.val) if judged else None,
     )
+
+
+def _classes(examples: Examples) -> str | None:
+    """Return the classes of images that count differently, as records keep them."""
+    return None if examples.weights is None else record.packed_numbers(examples.labels.cpu().numpy())

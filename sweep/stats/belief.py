@@ -44,12 +44,15 @@ Cell = tuple[int, int]  # depth, and the learning rate's place in the list
 
 
 class Run(NamedTuple):
-    """One network: which of the fold's validation images it gets right (N,), and how long its training took."""
+    """One network.
+
+    correct: (N,), which of the fold's validation images it gets right, or what stands for that (record.outcomes()).
+    """
 
     depth: int
     rate: int
     fold: int
-    correct: npt.NDArray[np.bool_]
+    correct: Floats | npt.NDArray[np.bool_]
     seconds: float
 
     @property
@@ -154,7 +157,7 @@ def believe(n_depths: int, decades: Sequence[float], runs: Sequence[Run], folds:
     """
     share = float(np.clip(np.mean([run.correct.mean() for run in runs]) if runs else 0.5, 0.05, 0.95))
     images = len(runs[0].correct) if runs else 100
-    spread, alike = share * (1 - share) / images, _alike(runs)
+    spread, alike = share * (1 - share) / images * _weight(runs), _alike(runs)
     found = []
     for scale in SCALES:
         mean, cells = _prior(n_depths, decades, scale)
@@ -184,6 +187,13 @@ def _prior(n_depths: int, decades: Sequence[float], scale: float) -> tuple[Float
     of_rates = np.outer(tilt, tilt) + REST**2 * np.exp(-apart / NEAR_SHARE - ratio**2 / 2)
     of_depths = WHOLE**2 * np.minimum(share[:, None], share) + LAST**2 * np.outer(last, last)
     return mean, LEVEL**2 + of_depths + scale**2 * of_rates
+
+
+def _weight(runs: Sequence[Run]) -> float:
+    """Return by how much images that count differently raise the variance of an accuracy; 1 where all count alike."""
+    shares = [float(run.correct.mean()) for run in runs]
+    alike = sum(share * (1 - share) for share in shares)
+    return float(sum(run.correct.astype(float).var() for run in runs)) / alike if alike else 1.0
 
 
 def _alike(runs: Sequence[Run]) -> float:

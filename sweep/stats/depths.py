@@ -91,7 +91,7 @@ def spread(task: TaskEvidence) -> Spread:
     return Spread(_positive(seeds - together), _positive(images - together) + together, freedom)
 
 
-def _of_images(correct: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _of_images(correct: Floats | npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the covariance of the mean curve over images, and what of it seeds and images have together, both (D, D).
 
     The second is how a network errs on an image that others get right; it is in the seeds' covariance as well.

@@ -27,7 +27,8 @@ class TaskEvidence:
     similarity: position on a near-far scale, smaller = more similar.
     rates: the learning rates tried at each depth.
     scores: name to (D,), a transferability score of each depth, higher = better.
-    correct: (D, S, I), which test images are classified right; None if that is not known.
+    correct: (D, S, I), 1 where a test image is classified right, and 0 where not, or what stands for that in a balanced
+        accuracy (record.outcomes()); None if it is not known.
     seconds: (D,), what training took, mean over seeds.
     which: the blocks that freeze_depth freezes, as freeze.which says it.
     """
@@ -42,7 +43,7 @@ class TaskEvidence:
     n_blocks: int | None = None
     rates: tuple[tuple[float, ...], ...] | None = None
     scores: Mapping[str, Floats] | None = None
-    correct: npt.NDArray[np.bool_] | None = None
+    correct: Floats | npt.NDArray[np.bool_] | None = None
     seconds: Floats | None = None
     which: str = "prefix"
 
@@ -58,7 +59,7 @@ class TaskEvidence:
 
     @property
     def outcomes(self) -> Floats:
-        """Return (D, S, I), 1 where a test image is classified right; (D, S, 1), accuracies, if that is not known."""
+        """Return `correct` as numbers; (D, S, 1), accuracies, if that is not known."""
         return self.accuracy[:, :, None] if self.correct is None else self.correct.astype(float)
 
     @property

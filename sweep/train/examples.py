@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sweep import interrupt
-from sweep.data.types import Labels
+from sweep.data.types import Labels, class_weights
 from sweep.models.frozen import channels_last
 
 DEVICE_SHARE = 0.3  # of a GPU's free memory that one split may take; a larger one is streamed
@@ -27,13 +27,20 @@ class Examples:
     inputs: Tensor  # (M, ...)
     rows: Tensor  # (N,) int64: which of the inputs; on their device
     labels: Tensor  # (N,) int64, of these rows; on the device that computes
+    weights: Tensor | None = None  # (N,) float64, of mean 1: what each counts in an accuracy; None = all alike
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def part(self, which: slice) -> "Examples":
         """Return these of the examples."""
-        return Examples(self.inputs, self.rows[which], self.labels[which])
+        weights = None if self.weights is None else self.weights[which]
+        return Examples(self.inputs, self.rows[which], self.labels[which], weights)
+
+    def balanced(self) -> "Examples":
+        """Return these with weights that make an accuracy the mean over classes."""
+        weights = torch.from_numpy(class_weights(self.labels.cpu().numpy()))
+        return replace(self, weights=weights.to(self.labels.device))
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and labels, on the labels' device, for each (B,) of places in 0..N-1, in order."""

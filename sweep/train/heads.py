@@ -252,10 +252,12 @@ def _score_heads(stack: _Stack, examples: Sequence[Examples | None]) -> list[lis
     n, device = len(present[0]), present[0].labels.device
     sums = torch.zeros(2, *stack.shape, dtype=torch.float64, device=device)
     parts = torch.split(torch.arange(n, device=device), EVAL_BATCH)
-    for inputs, labels in _side_by_side(present, [parts] * len(present)):
+    weights = torch.stack([torch.ones(n, device=device) if x.weights is None else x.weights for x in present])
+    for part, (inputs, labels) in zip(parts, _side_by_side(present, [parts] * len(present)), strict=True):
         out = stack.logits(inputs)  # (S, L, C, B)
         # a contiguous copy, because argmax over another dimension than the last is 20 times as slow on a CPU
-        sums[0] += (out.transpose(2, 3).contiguous().argmax(3) == labels[:, None]).sum(2)
+        hit = out.transpose(2, 3).contiguous().argmax(3) == labels[:, None]
+        sums[0] += (hit * weights[:, None, part]).sum(2)
         sums[1] += _losses(out, labels).double().sum(2)
     accuracies, losses = (sums / n).tolist()
     return [list(zip(*pair, strict=True)) for pair in zip(accuracies, losses, strict=True)]

@@ -25,7 +25,7 @@ EVAL_BATCH = 512  # images
 
 @dataclass(frozen=True)
 class Scores:
-    accuracy: float  # share of all images
+    accuracy: float  # share of all images, each as its weight says
     balanced_accuracy: float  # mean over classes of the share of each class's images
     loss: float  # mean cross-entropy, nats
     correct: npt.NDArray[np.bool_]  # (N,)
@@ -55,10 +55,10 @@ class Curves:
         self.train_loss.append(train_loss)
         self.epoch_seconds.append(seconds)
         if val:
-            self.val_accuracy.append(val[0])
+            self.val_accuracy.append(share(val[0]))
             self.val_loss.append(val[1])
         if test:
-            self.test_accuracy.append(test[0])
+            self.test_accuracy.append(share(test[0]))
 
     def tell(self, course: Course) -> None:
         """Tell the course of the last epoch."""
@@ -238,6 +238,11 @@ class _Training:
         return True
 
 
+def share(accuracy: float) -> float:
+    """Return an accuracy that rounding of its weights may have put above 1."""
+    return min(accuracy, 1.0)
+
+
 def _judged(model: nn.Module, examples: Examples | None, recipe: Recipe) -> tuple[float, float] | None:
     """Return accuracy and loss, where there are such images."""
     if examples is None or not len(examples):
@@ -264,8 +269,9 @@ def evaluate(model: nn.Module, examples: Examples, precision: Precision = Precis
         totals = torch.bincount(examples.labels).double()
         per_class = torch.bincount(examples.labels, weights=hit) / totals  # NaN for a class without images
         each = torch.cat(losses).double()
+        counted = hit if examples.weights is None else hit * examples.weights
         return Scores(
-            hit.mean().item(),
+            counted.mean().item(),
             per_class.nanmean().item(),
             each.mean().item(),
             *(values.cpu().numpy() for values in (hit.bool(), predicted, each)),
