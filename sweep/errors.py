@@ -29,6 +29,30 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= _LINE else f"{plain[: _LINE - 500]} ... {plain[-400:]}"
 
 
+# What libraries say where there is no room, in errors of many kinds: torch, oneDNN, CUDA, numpy, the system's loader.
+_NO_ROOM = re.compile(
+    r"can(no|')t allocate memory|out of memory|unable to allocate|failed to map segment|ALLOC_FAILED"
+    r"|could not create a (primitive|memory)|can't start new thread",
+    re.I,
+)
+
+
+def line_of(error: Exception) -> str | None:
+    """Return what a user is told of an error that something given, or too little memory, has brought; None of others.
+
+    >>> line_of(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))[:64]
+    'out of memory (CUDA out of memory. Tried to allocate 2 GiB): use'
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    said = str(error) or type(error).__name__
+    if not isinstance(error, MemoryError) and not _NO_ROOM.search(said):
+        return None
+    advice = "use a smaller batch_size or data.image_size, fewer jobs at once, or a machine with more"
+    first = re.sub(r"^\[enforce fail.*?\] err == 0\. ", "", said.splitlines()[0])
+    return one_line(f"out of memory ({first}): {advice}")
+
+
 def reason(error: OSError) -> str:
     """Return what the system says of a file, and which file that is, where it says so."""
     file = error.filename2 or error.filename

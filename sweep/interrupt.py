@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from sweep.errors import UserError
+from sweep.errors import line_of
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _KEPT = "what is finished is kept; the same command goes on from there"
@@ -101,9 +101,9 @@ def postponed() -> Iterator[None]:
 def command() -> Iterator[None]:
     """Run a command line's body and end the process.
 
-    Exit code 2 with one line after a UserError (with its traceback where HYDRA_FULL_ERROR=1), 128 plus the signal's
-    number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of it, and in silence
-    where nobody reads the output any more, as under `| head` (141, as if by SIGPIPE).
+    Exit code 2 with one line after bad input, or where memory ran out (with its traceback if HYDRA_FULL_ERROR=1), 128
+    plus the signal's number with one line after a signal (130 after Ctrl-C, 143 after SIGTERM), whatever error came of
+    it, and in silence where nobody reads the output any more, as under `| head` (141, as if by SIGPIPE).
     """
     _State.full = bool(os.environ.get("HYDRA_FULL_ERROR"))
     with caught():
@@ -128,13 +128,14 @@ def command() -> Iterator[None]:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """End the process, with one line, where a UserError leaves this block: before a library adds words of its own."""
+    """End the process where an error of line_of() leaves this block: before a library adds words of its own."""
     try:
         yield
-    except UserError as error:
-        if _State.full or _State.came is not None:
+    except Exception as error:
+        line = line_of(error)
+        if line is None or _State.full or _State.came is not None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -175,6 +175,36 @@ def test_a_disk_that_takes_nothing_is_a_line_and_with_room_the_same_command_ends
 
 
 @pytest.mark.parametrize(
+    "gigabytes",
+    [
+        pytest.param(each, marks=pytest.mark.campaign if each in (1.0, 3.6) else pytest.mark.marathon)
+        for each in (1.0, 2.0, 3.0, 3.3, 3.6, 3.9, 4.2, 4.5)
+    ],
+)
+def test_a_limit_of_memory_is_a_line_and_without_it_the_sweep_goes_on(
+    whole: Path, gigabytes: float, tmp_path: Path
+) -> None:
+    """The line is ours, or there is none: oneDNN may end the process by a signal where it gets no memory."""
+    if not shutil.which("prlimit"):
+        pytest.skip("limits of memory need prlimit")
+    environment = {**os.environ, "SWEEP_CACHE": str(tmp_path / "cache")}
+    large = [*GRID, "model=resnet50", "batch_size=100", "freeze_depth=0"]
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    limit = ["prlimit", f"--as={int(gigabytes * 2**30)}", "--core=0"]
+    first = run(*limit, sys.executable, "-m", "sweep", *large)
+    said = first.stdout + first.stderr
+    assert "Traceback" not in said, said
+    assert first.returncode <= 0 or (first.returncode in (1, 2) and "out of memory (" in said), said
+    again = run(sys.executable, "-m", "sweep", *GRID)
+    assert again.returncode == 0, again.stderr
+    found = numbers(tmp_path)
+    pd.testing.assert_frame_equal(found[found["model"] == "resnet18"].reset_index(drop=True), numbers(whole))
+
+
+@pytest.mark.parametrize(
     "kills", [pytest.param(4, marks=pytest.mark.campaign), pytest.param(100, marks=pytest.mark.marathon)]
 )
 def test_after_a_kill_at_any_moment_the_table_is_the_same_and_no_record_is_lost(kills: int) -> None:

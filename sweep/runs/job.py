@@ -21,7 +21,7 @@ from sweep import paths
 from sweep.config import Config
 from sweep.data import registry
 from sweep.data import task as data
-from sweep.errors import UserError
+from sweep.errors import line_of
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
@@ -116,7 +116,7 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
                     checkpoint.remove()
                     trained += len(chosen.members)
         except Exception as caught:
-            line = str(caught) if isinstance(caught, UserError) else f"{type(caught).__name__}: {caught}"
+            line = line_of(caught) or f"{type(caught).__name__}: {caught}"
             line = " ".join(line.split())
             record.write_failure(folder, line, traceback.format_exc())
             return Outcome(trained, time.perf_counter() - start, line)
