@@ -348,8 +348,8 @@ per case, 3 seeds, 6 depths. `decide()` sees what the report sees. Share of tabl
 Simulated sweeps of one task: every image is right or wrong under the network of every seed and depth, with luck that is
 common to a seed, to a depth of a seed, to an image, and to an image at a depth. 3 seeds, 1,000 test images and 6 depths
 unless named otherwise; accuracies near 80 %; `vary more`: SD over seeds from 3 points at depth 0 to 0.5 at the deepest,
-else 1 point; `unequal classes`: of 500, 300, 40 and 20 images, or of 900 and 100, of which the first is the easiest, and
-balanced accuracies. Share of {count} sweeps in which the truth was in what the report said:
+else 1 point; `unequal classes`: of 500, 300, 40 and 20 images, or of 900 and 100, the first the easiest, and balanced
+accuracies. Share of {count} sweeps in which the truth was in what the report said:
 
 {chr(10).join(sets)}
 
