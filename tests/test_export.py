@@ -135,7 +135,12 @@ def test_command_line_exports_and_an_image_file_is_classified(standin_source: No
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "outputs/sweep/export/textures: pretrained, " in done.stdout
+    assert "outputs/sweep/export/textures: resnet18, pretrained, " in done.stdout
+    other = subprocess.run(
+        [sys.executable, "-m", "sweep", "-m", *command[:2], "epochs=2", *command[3:-1], "freeze_depth=5"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert "outputs/sweep/export/textures: of an earlier run, not of these points" in other.stdout, other.stderr
     model = sweep.load(tmp_path / "outputs/sweep/export/textures")
     with torch.no_grad():
         logits = model(model.prepare(Image.new("L", (70, 40))))

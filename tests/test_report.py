@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from sweep.config import Reference, StudyConfig
+from sweep.errors import UserError
 from sweep.plan.facts import Facts
 from sweep.report import content, figures, outline, record, table
 from sweep.report import render as report
@@ -180,6 +182,33 @@ def test_other_settings_that_vary_get_a_table_and_a_verdict_each(tmp_path: Path)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["accuracy_by_depth.png"]
 
 
+@pytest.mark.parametrize(
+    ("column", "values"), [("epochs", (2, 3)), ("batch_size", (50, 20)), ("precision", ("fp32", "bf16"))]
+)
+def test_settings_that_records_have_as_a_column_are_not_pooled_either(
+    tmp_path: Path, column: str, values: tuple[Any, Any]
+) -> None:
+    made = []
+    for number, each in enumerate(write_sweep(tmp_path, {column: [*map(str, values)]})):
+        point = dataclasses.replace(each.facts, **{column: values[number // 18]})
+        made.append(dataclasses.replace(each, facts=point))
+        for seed in each.seeds:
+            record.write_members(record.job_folder(tmp_path, each.job), seed, members(point, each.job, seed))
+    said = report.build(tmp_path, made, StudyConfig()).said
+    assert [each.variant.label for each in said.sections] == [f"{column}={value}" for value in values]
+    assert set(said.summary["n"]) == {2}
+    alone = [dataclasses.replace(each, varied={}) for each in made]  # as in sweeps of their own
+    table.write_manifest(tmp_path, alone, StudyConfig())
+    assert len(report.merge([tmp_path], tmp_path / "whole").said.sections) == 2
+
+
+def test_two_results_of_one_seed_are_not_pooled(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path, {"data.limit_train": ["10", "20"]})
+    table.write_manifest(tmp_path, [dataclasses.replace(each, varied={}) for each in points], StudyConfig())
+    with pytest.raises(UserError, match="digits, random, 0 frozen has two results of one seed"):
+        report.merge([tmp_path], tmp_path / "whole")
+
+
 def test_nothing_trained_at_all_still_reports(tmp_path: Path) -> None:
     table.write_manifest(tmp_path, [Entry("x", [0], facts("digits", True, 0), {})], StudyConfig())
     made = report.build(tmp_path)
@@ -290,6 +319,24 @@ def test_one_task_has_no_word_on_the_rule_and_its_validation_accuracy(tmp_path: 
     assert header(text) == ["task", "case", "frozen", "pretrained", "validation", "seeds", "s/epoch"]
 
 
+def test_one_depth_is_none_to_keep_and_random_weights_alone_say_nothing_of_the_rule(tmp_path: Path) -> None:
+    points = [each for each in write_sweep(tmp_path) if each.facts.task == "digits"]
+    one = [each for each in points if each.facts.freeze_depth == 4 and each.facts.pretrained]
+    text = report.build(tmp_path, one, StudyConfig()).text
+    assert "digits: one depth, 4, was tried (test 90.1 %" in text
+    assert "keep 4" not in text
+    text = report.build(tmp_path, [each for each in points if not each.facts.pretrained], StudyConfig()).text
+    assert "rule of thumb" not in text
+
+
+def test_curves_are_there_while_a_sweep_runs(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    shutil.rmtree(record.job_folder(tmp_path, points[0].job))
+    report.grow(tmp_path, 60.0)
+    assert pd.read_csv(tmp_path / "curves.csv")["job"].nunique() == len(points) - 1
+    assert not (tmp_path / "table.csv").exists()
+
+
 def test_what_still_rose_and_what_is_at_chance_is_said(tmp_path: Path) -> None:
     points = write_sweep(tmp_path)
     assert "still rose" not in report.build(tmp_path, points, StudyConfig()).text
@@ -301,6 +348,12 @@ def test_what_still_rose_and_what_is_at_chance_is_said(tmp_path: Path) -> None:
     text = report.build(tmp_path, points, StudyConfig()).text
     assert "still rose at the end in 1 of 18 cells (digits pretrained 4): raise epochs" in text
     assert "told from chance in 1 of 18 cells (digits random 0)" in text
+    edit(
+        tmp_path,
+        random,
+        lambda member: setattr(member, "test_accuracy", (0.25, 0.68)[member.seed] if member.selected else None),
+    )
+    assert "told from chance" not in report.build(tmp_path, points, StudyConfig()).text
 
 
 @pytest.mark.parametrize(

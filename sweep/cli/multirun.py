@@ -95,10 +95,19 @@ def run(
     if earlier:
         print(f"{earlier} of its points, with these settings and finished before, were not asked for now")
     interrupt.check()
+    _export(config, sweep, root)
+    return result
+
+
+def _export(config: Config, sweep: "Multirun", root: Path) -> None:
+    """Write each task's best model, if that was asked for, and print which exported models are of other points."""
     if config.export is Export.best:
         with writing(config.name):
             export(list(sweep.points.values()), root)
-    return result
+    jobs = {entry.job for entry in sweep.entries()}
+    for file in sorted((root / "export").glob("*/model.json")):
+        if (paths.read_json(file) or {}).get("job") not in jobs:
+            print(f"{file.parent}: of an earlier run, not of these points")
 
 
 def from_python(cfg: DictConfig) -> None:
@@ -285,7 +294,8 @@ def export(points: Sequence[Point], root: Path) -> None:
     for point, member in exporting.best(points, root):
         folder = exporting.write(point, member, root / "export", session)
         weights = "pretrained" if point.config.pretrained else "random"
-        how = f"{weights}, {point.config.freeze_depth} frozen, seed {member.seed}, lr {member.lr:g}"
+        depth = point.config.freeze_depth
+        how = f"{point.facts.model}, {weights}, {depth} frozen, seed {member.seed}, lr {member.lr:g}"
         print(f"{folder}: {how}, {shares(member)}")
 
 

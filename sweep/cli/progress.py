@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from sweep.cli import log
 from sweep.plan.point import Point
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from sweep.runs.estimate import Outlook
     from sweep.runs.job import Outcome
 
+BAR = 12  # columns
 MOST = 12  # bars of points: a cluster's queue is longer than a terminal is high
 PAUSE = 60.0  # seconds without a word, where there are no bars
+
+
+def _text(share: int) -> Column:
+    """Return a column of text that is cut where a terminal is narrow, so that the bar is not."""
+    return Column(ratio=share, no_wrap=True, overflow="ellipsis")
 
 
 def watched() -> bool:
@@ -51,10 +58,11 @@ class Progress:
         self.trainings: dict[str, list[str]] = {}  # by job, those that were heard of
         self.said = time.monotonic()
         self.bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[said]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=_text(2)),
+            BarColumn(bar_width=BAR),
+            TextColumn("{task.fields[said]}", markup=False, table_column=_text(3)),
             console=Console(stderr=True),
+            expand=True,
             transient=True,
             refresh_per_second=4,
             redirect_stdout=sys.stdout.isatty(),

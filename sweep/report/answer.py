@@ -9,8 +9,8 @@ Row = dict[str, str]  # of a table that is shown: its columns' headings, and its
 
 
 def rule(judged: Decision) -> str:
-    """Return in a sentence what the verdict says of the rule; "" of one task, which the rule cannot be tested on."""
-    if judged.decision == "untested" and len(judged.kept_depth) == 1:
+    """Return in a sentence what the verdict says of the rule; "" of one task or none, which it cannot be tested on."""
+    if judged.decision == "untested" and len(judged.kept_depth) < 2:
         return ""
     return f"The rule of thumb: {judged.decision}; {judged.reason}."
 

@@ -259,6 +259,7 @@ def settings(rows: pd.DataFrame) -> dict[str, str]:
         f"{task} {part['n_train'].dropna().astype(int).unique().tolist()}"
         for task, part in rows.groupby("task", sort=False)
     ]
+    trained = rows[rows["status"].isin(["ok", "diverged"])]
     facts = {
         "source": ", ".join(rows["source"].unique()) + _source_accuracy(rows),
         "model": ", ".join(rows["model"].unique()),
@@ -272,8 +273,8 @@ def settings(rows: pd.DataFrame) -> dict[str, str]:
         "learning rates": ", ".join(f"{lr:g}" for lr in sorted(rows["lr"].dropna().unique())) or "none recorded",
         "seeds": ", ".join(map(str, sorted(rows["seed"].unique()))),
         "device": _values(rows, "device"),
-        "versions": _values(rows, "versions"),
-        "code": "; ".join(rows["git_commit"].fillna("an installed package").astype(str).unique()),
+        "versions": _values(trained, "versions"),
+        "code": "; ".join(trained["git_commit"].fillna("an installed package").astype(str).unique()),
     }
     for column, usual in USUAL.items():
         values = [str(value) for value in rows[column].dropna().unique()]

@@ -18,6 +18,9 @@ def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
     cells = {(str(row["task"]), int(row["freeze_depth"])): row for _, row in arm.iterrows()}
     lines = []
     for task, kept in judged.kept_depth.items():
+        if sum(name == task for name, _ in cells) < 2:
+            lines.append(f"{task}: one depth, {kept}, was tried ({_cost(cells[task, kept])}): none to compare it with.")
+            continue
         blocks = cells[task, kept]["n_blocks"]
         line = f"{task}: keep {kept} of {blocks} blocks frozen ({_cost(cells[task, kept])})."
         choice = judged.choices.get(task)

@@ -112,7 +112,7 @@ def of(root: Path, points: Sequence[table.Entry], study: StudyConfig) -> Result:
 
 
 def grow(root: Path, every: float | None, old: Collection[str] = ()) -> None:
-    """Write report.html alone, of a sweep that runs: a verdict as far as points go, no word of those to come.
+    """Write report.html and curves.csv alone, of a sweep that runs: as far as points go, no word of those to come.
 
     every: the seconds until it is written again, at least; None = it has ended before its report could be made.
     old: jobs whose results are shown, but still to be replaced.
@@ -122,6 +122,8 @@ def grow(root: Path, every: float | None, old: Collection[str] = ()) -> None:
     lacking = {each.point.job for each in reads if not any(member.selected for member in each.members)}
     done = sum(point.job not in lacking and point.job not in old for point in points)
     said = _gather(root, points, reads, dataclasses.replace(study, allow_missing=True))
+    if len(said.curves):
+        paths.write_text(root / "curves.csv", _csv(said.curves))
     page.write(root, said, None if every is None else page.Running(done, len(points), time.time(), every))
 
 
@@ -156,8 +158,20 @@ def merge(folders: Sequence[Path], target: Path, formats: Sequence[str] = ()) ->
             points, study = table.read_manifest(folder)
             notes += table.notes(folder, points)
     rows = table.merged(tables).assign(name=name)
+    if pooled := _pooled(rows):
+        raise UserError(
+            f"{pooled} has two results of one seed, by settings that no column shows; compare the folders without --to"
+        )
     said = content.gather(name, rows, table.curves([]), study, [*dict.fromkeys(notes)])
     return _write(Result(target, said), formats)
+
+
+def _pooled(rows: pd.DataFrame) -> str | None:
+    """Return the first cell, in words, in which one seed has results of two jobs, None if there is none."""
+    keys = [*table.CELL, *table.variants(rows), "seed"]
+    jobs = rows[rows["selected"]].groupby(keys, dropna=False)["job"].nunique()
+    task, _, pretrained, depth, *_ = next(iter(jobs.index[jobs > 1]), (None,) * 4)
+    return None if task is None else f"{task}, {'pretrained' if pretrained else 'random'}, {depth} frozen"
 
 
 def rows_of(folder: Path, name: str) -> pd.DataFrame:

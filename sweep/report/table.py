@@ -234,10 +234,17 @@ def curves(reads: Sequence[Read]) -> pd.DataFrame:
 
 
 def variants(table: pd.DataFrame) -> list[str]:
-    """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth."""
+    """Return the columns of settings that vary over the points beyond task, pretrained and freeze_depth.
+
+    They are those that no record has, and of the points' facts those that differ between two points of one cell.
+    """
     known = {"name", "case_from", *(each.name for kind in (Facts, Record) for each in dataclasses.fields(kind))}
     named = [str(column) for column in table.columns]
-    return sorted(name for name in named if name not in known and not name.startswith(("distance_", "score_")))
+    own = [name for name in named if name not in known and not name.startswith(("distance_", "score_"))]
+    for name in (each.name for each in dataclasses.fields(Facts) if each.name in named and each.name not in CELL):
+        if table.groupby([*CELL, *own], dropna=False)[name].nunique(dropna=False).gt(1).any():
+            own.append(name)  # what follows from it, as a source's classes do, varies no more
+    return sorted(own)
 
 
 def missing(table: pd.DataFrame) -> list[str]:
