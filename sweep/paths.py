@@ -1,11 +1,13 @@
 """Where things lie: the YAML, what is kept between sweeps, what a sweep leaves. Files are written whole or not."""
 
+import csv
+import io
 import json
 import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_rows(path: Path, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([heads, *rows])
+    write_text(path, text.getvalue())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

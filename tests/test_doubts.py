@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from sweep.data import task as data
 from sweep.data.torchvision import DOWNLOADS
 from sweep.data.types import Task
 from sweep.errors import UserError
+from sweep.report import record
 
 Sweep = Callable[..., Done]
 Files = dict[str, bytes]  # {"split/class/name.png": content}
@@ -250,3 +252,22 @@ def test_unreadable_images_are_listed_and_the_report_repeats_what_was_said(sweep
         assert strict.returncode == 2
         assert strict.stderr.startswith("error: strict=true: photos: warning: 1 unreadable image left out")
     assert not (tmp_path / "outputs" / "y").exists()
+
+
+def test_what_was_held_out_and_what_each_test_image_is_taken_for_are_files(sweep: Sweep, tmp_path: Path) -> None:
+    files = {name.removeprefix("train/"): content for name, content in photos(20, 0).items()}
+    written(tmp_path / "flat", "image_folder", files)
+    settings = ["data=image_folder", "data.root=flat", "data.image_size=32", "epochs=1", "seeds=2", "freeze_depth=5"]
+    done = sweep(*settings, "name=x", "pretrained=false", "optimizer.lr=0.001", "batch_size=20")
+    assert done.returncode == 0, done.stderr
+    listed = pd.read_csv(tmp_path / "outputs/x/images-flat.csv")
+    assert sorted(listed["image"]) == sorted(files)
+    assert (listed["image"].str[0] == listed["class"]).all()
+    assert listed["split"].value_counts().to_dict() == {"train": 26, "val": 6, "test": 8}
+    for seed in (0, 1):
+        (file,) = tmp_path.glob(f"outputs/x/jobs/*/predictions-{seed}.csv")
+        predicted = pd.read_csv(file)
+        assert predicted["image"].tolist() == listed.loc[listed["split"] == "test", "image"].tolist()
+        right = (predicted["class"] == predicted["predicted"]).mean()
+        member = next(each for each in record.read_members(file.parent, seed) or [] if each.selected)
+        assert right == pytest.approx(member.test_accuracy)

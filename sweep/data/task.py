@@ -11,7 +11,7 @@ from sweep.data import bands, decoded, doubts, registry, turns
 from sweep.data.decoded import Decoded
 from sweep.data.types import Dataset, Fold, Labels, Split, Task, Turns
 from sweep.errors import UserError, unknown
-from sweep.paths import plain, write_text
+from sweep.paths import plain, write_rows, write_text
 from sweep.seeds import stream
 
 # What load() does not look at: tasks that differ in nothing else are one when loaded.
@@ -186,6 +186,8 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
         split = task.test if part == "test" else task.fit
         return dataset.image_name(own_test if part == "test" else "train", int(split.rows[place]))
 
+    if type(dataset).image_name is not Dataset.image_name:
+        task = replace(task, name=name)
     keys = whole.keys["train"][task.fit.rows], whole.keys[own_test][task.test.rows]
     return doubts.without_copies(task, *keys, config.duplicates, name)
 
@@ -233,6 +235,21 @@ def list_unreadable(root: Path, name: str, task: Task) -> None:
     """Write that file, if images of the task with this name were left out."""
     if task.unreadable:
         write_text(root / unreadable_file(name), "".join(f"{image}\n" for image in task.unreadable))
+
+
+def list_images(root: Path, name: str, task: Task) -> None:
+    """Write images-NAME.csv, if images have names: each with its class, and whether in train, val (fold 0) or test."""
+    if task.name is None:
+        return
+    splits = np.full(len(task.fit.labels), "train")
+    splits[task.turns.fold(0).val] = "val"
+    parts = {"fit": zip(task.fit.labels, splits, strict=True), "test": ((label, "test") for label in task.test.labels)}
+    rows = [
+        (task.name(part, place), task.classes[label], split)
+        for part, images in parts.items()
+        for place, (label, split) in enumerate(images)
+    ]
+    write_rows(root / f"images-{plain(name)}.csv", ["image", "class", "split"], rows)
 
 
 def loaded_key(config: DataConfig, image_size: int) -> str:

@@ -116,6 +116,7 @@ class Task:
     notes: what the images make doubtful, a sentence each.
     unreadable: the images that were left out because they cannot be read, by name.
     balanced: whether accuracies are means over classes; else over images.
+    name: ("fit" or "test", place there) -> by which name the user finds an image; None where images have no names.
     """
 
     classes: tuple[str, ...]
@@ -126,6 +127,7 @@ class Task:
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     balanced: bool = False
+    name: Callable[[str, int], str] | None = None
 
     def fold(self, number: int) -> Fold:
         """Return which images are trained on, and which are for choosing, in the fold of this number."""

@@ -164,11 +164,11 @@ def comparison(variant: Variant) -> list[Row]:
         mark = answer.mark(variant.verdict, str(task), int(str(depth)))
         line = {"task": str(task), "case": str(case), "frozen": f"{depth}/{cell['n_blocks'].iloc[0]}"}
         if variant.summary["pretrained"].eq(True).any():
-            line["pretrained"] = _accuracy(arms.get(True)) + mark
+            line["pretrained"] = accuracy(arms.get(True)) + mark
             if not both and variant.summary["val_mean"].notna().any():
                 line["validation"] = percent(arms[True]["val_mean"])
         if variant.summary["pretrained"].eq(False).any():
-            line["random"] = _accuracy(arms.get(False))
+            line["random"] = accuracy(arms.get(False))
         if True in arms and False in arms:
             gain = 100 * (arms[True]["mean"] - arms[False]["mean"])
             line["gain"] = f"{gain:+.1f}" if np.isfinite(gain) else ""
@@ -180,14 +180,22 @@ def comparison(variant: Variant) -> list[Row]:
     return lines
 
 
-def _accuracy(row: Any) -> str:
+def accuracy(row: Any) -> str:
+    """Return the mean test accuracy of a cell in %, with half its interval; of two seeds, both values."""
     if row is None or not np.isfinite(row["mean"]):
         return "missing"
-    if row["n"] == 2:  # an interval over two seeds is wide beyond use: their values say more
-        apart = row["std"] / np.sqrt(2)
-        return f"{percent(row['mean'] - apart)}, {percent(row['mean'] + apart)}"
-    half = row["high"] - row["mean"]
+    half = half_shown(row)
+    if row["n"] == 2:
+        return f"{percent(row['mean'] - half)}, {percent(row['mean'] + half)}"
     return percent(row["mean"]) + (f" ± {percent(half)}" if np.isfinite(half) else "")
+
+
+def half_shown(cells: Any) -> Any:
+    """Return half of what is drawn through the mean of each cell: of its interval; of two seeds, from one to the other.
+
+    An interval over two seeds is wide beyond use: their values say more.
+    """
+    return np.where(cells["n"] == 2, cells["std"] / np.sqrt(2), cells["high"] - cells["mean"])[()]
 
 
 def side_by_side(variants: Sequence[Variant]) -> list[Row]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweep import paths
-from sweep.report.content import Variant
+from sweep.report.content import Variant, half_shown
 from sweep.stats.types import Floats, TaskEvidence
 
 NAME = "accuracy_by_depth"
@@ -100,7 +100,7 @@ def draw_task(axis: Axes, variant: Variant, task: str) -> None:
     for is_pretrained, label, style in ARMS:
         arm = part[pretrained == is_pretrained]
         if arm["mean"].notna().any():
-            half = np.nan_to_num((arm["high"] - arm["mean"]).to_numpy(float))
+            half = np.nan_to_num(half_shown(arm))
             axis.errorbar(arm["freeze_depth"], 100 * arm["mean"], yerr=100 * half, label=label, capsize=3, **style)
     choice = variant.verdict.choices.get(task)
     if choice and len(choice.good) > 1:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from sweep.report import costs, figures
+from sweep.report import content, costs, figures
 from sweep.report.content import Content, Variant
 
 SIZE = (4.0, 2.9)  # inches; 1 inch is 72 units of the SVG
@@ -158,8 +158,8 @@ def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: 
         for is_pretrained, _, style in figures.ARMS:
             arm = part[part["pretrained"].astype(bool) == is_pretrained]
             plain = {**style, "linestyle": "none", "markersize": 7}
-            half = 100 * np.nan_to_num((arm["high"] - arm["mean"]).to_numpy(float))
-            axis.errorbar(spent[arm.index], 100 * arm["mean"], yerr=half, elinewidth=0.7, **plain)
+            half = np.nan_to_num(content.half_shown(arm))
+            axis.errorbar(spent[arm.index], 100 * arm["mean"], yerr=100 * half, elinewidth=0.7, **plain)
         for (_, cell), x, on_front in zip(part.iterrows(), spent.tolist(), best, strict=True):
             place = (x, 100 * cell["mean"])
             words.append(f"{_arm(cell)}, {cell['freeze_depth']} frozen: {_share(cell)} after {_spent(cell)}")
@@ -298,8 +298,7 @@ def _arm(cell: pd.Series) -> str:
 
 
 def _share(cell: pd.Series) -> str:
-    half = 100 * (cell["high"] - cell["mean"])
-    return f"{100 * cell['mean']:.1f} %" + (f" ± {half:.1f}" if np.isfinite(half) else "")
+    return f"{content.accuracy(cell)} %"
 
 
 def _spent(cell: pd.Series) -> str:

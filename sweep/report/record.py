@@ -4,6 +4,7 @@ outputs/<name>/sweep.json                     the points of the last multirun, a
 outputs/<name>/jobs/<job>/config.yaml         one point's resolved config
 outputs/<name>/jobs/<job>/seed-<s>.json       its members of one seed, with their epoch curves
 outputs/<name>/jobs/<job>/tested-<s>.json     what its chosen model takes the test images for (mistakes.py)
+outputs/<name>/jobs/<job>/predictions-<s>.csv the same by the images' names, where they have names, for the user
 outputs/<name>/jobs/<job>/notes.json          what was said of its images and weights
 outputs/<name>/jobs/<job>/failure.json        why it stopped, if it did
 """

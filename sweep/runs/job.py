@@ -135,6 +135,7 @@ def _keep_notes(session: Session, point: Point, root: Path) -> None:
         notes += session.weights(point.source, session.device(point), config.checkpoint).notes
     record.write_notes(record.job_folder(root, point.job), notes)
     data.list_unreadable(root, facts.task, task)
+    data.list_images(root, facts.task, task)
 
 
 def _checkpoint(session: Session, point: Point, folder: Path) -> Checkpoint:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sweep import paths
 from sweep.data import bands
 from sweep.data.types import Task
 from sweep.report import mistakes
@@ -16,12 +17,21 @@ SIDE = 48  # pixels of an image that is kept, at most
 
 
 def keep(folder: Path, seed: int, task: Task, scores: Scores) -> None:
-    """Leave the predictions, and the images that have the largest loss of those that are wrong."""
+    """Leave the predictions, and the images that have the largest loss of those that are wrong.
+
+    Where images have names, predictions-<seed>.csv names them.
+    """
     wrong = np.flatnonzero(~scores.correct)
     worst = wrong[np.argsort(-scores.losses[wrong], kind="stable")][: mistakes.WORST]
     images = [(int(place), _jpeg(task.test.pool[task.test.rows[place]])) for place in worst]
     labels = np.asarray(task.test.labels, np.int64)
     mistakes.write(folder, seed, mistakes.Tested(task.classes, labels, scores.predicted, tuple(images)))
+    if task.name is not None:
+        rows = [
+            (task.name("test", place), task.classes[label], task.classes[predicted])
+            for place, (label, predicted) in enumerate(zip(labels, scores.predicted, strict=True))
+        ]
+        paths.write_rows(folder / f"predictions-{seed}.csv", ["image", "class", "predicted"], rows)
 
 
 def _jpeg(image: np.ndarray) -> str:
