@@ -53,6 +53,11 @@ def line_of(error: Exception) -> str | None:
     return one_line(f"out of memory ({first}): {advice}")
 
 
+def described(error: Exception) -> str:
+    """Return any error in one line: as line_of() says it, else with its kind."""
+    return " ".join((line_of(error) or f"{type(error).__name__}: {error}").split())
+
+
 def reason(error: OSError) -> str:
     """Return what the system says of a file, and which file that is, where it says so."""
     file = error.filename2 or error.filename

@@ -27,7 +27,6 @@ SETTINGS = [
     "data.image_size=32",
     "name=x",
     "pretrained=false",
-    "epochs=2",
 ]
 TWO = ["freeze_depth=0,5", "epochs=2", "seeds=2", "optimizer.lr=[0.0003,0.01]"]
 

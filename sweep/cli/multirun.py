@@ -213,7 +213,7 @@ def missing_seeds(point: Point, root: Path) -> list[int]:
 def prepare(points: Sequence[Point], root: Path, progress: Progress, elsewhere: bool = False) -> "Session":
     """Return a session for these points, their data and weights fetched; else remove the folder if it is empty."""
     from sweep.cli import dry  # noqa: PLC0415
-    from sweep.runs.job import fetch_weights  # noqa: PLC0415
+    from sweep.runs.job import fetch_weights, list_images  # noqa: PLC0415
     from sweep.runs.session import Session  # noqa: PLC0415
 
     session = Session(progress.hear)
@@ -226,6 +226,7 @@ def prepare(points: Sequence[Point], root: Path, progress: Progress, elsewhere: 
         with suppress(OSError):  # it is not empty, so it was there before
             os.removedirs(root)
         raise
+    list_images(points, root, session)
     return session
 
 

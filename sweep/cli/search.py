@@ -13,7 +13,7 @@ from sweep.errors import UserError
 from sweep.plan.point import Point, plan
 from sweep.report import record
 from sweep.report.record import Record
-from sweep.runs.job import run_point
+from sweep.runs.job import list_images, run_point
 from sweep.runs.members import half_decade
 from sweep.runs.session import Session
 from sweep.stats.belief import Belief, Cell, Run, believe, next_run, prices
@@ -107,6 +107,7 @@ class Search:
 
         raises: UserError if no depth could be trained.
         """
+        list_images([self.point], self.root, self.session)
         cells = [(depth, rate) for depth in range(self.n_depths) for rate in range(len(self.rates))]
         while cells and (action := choose(self.belief(), self.runs, cells, left)):
             self._train(*action)

@@ -89,8 +89,13 @@ class ImageFiles(EncodedImages):
     def encoded(self, split: str) -> Iterator[decode.Encoded]:
         return (decode.Encoded(str(file), file) for file, _ in joined(self.listing.files)[split])
 
+    def image_names(self, split: str) -> Iterator[str]:
+        return (self._shown(path) for path, _ in joined(self.listing.files)[split])
+
     def image_name(self, split: str, row: int) -> str:
-        path, _ = joined(self.listing.files)[split][row]
+        return self._shown(joined(self.listing.files)[split][row][0])
+
+    def _shown(self, path: Path) -> str:
         top = self.top()
         return path.relative_to(top).as_posix() if path.is_relative_to(top) else str(path)
 

@@ -154,9 +154,8 @@ class OwnData(Dataset):
         parts = [part for part in (split, "val" if split == "train" else "") if part in self.parts]
         return [(part, row) for part in parts for row in range(len(self.parts[part]))]
 
-    def image_name(self, split: str, row: int) -> str:
-        part, place = self._rows(split)[row]
-        return f"{self.spec} {part}[{place}]"
+    def image_names(self, split: str) -> Iterator[str]:
+        return (f"{self.spec} {part}[{place}]" for part, place in self._rows(split))
 
     def _refuse(self, why: str) -> UserError:
         return UserError(f"{SETTING}={self.spec}: {why}")

@@ -89,12 +89,9 @@ class Rows(EncodedImages):
     def encoded(self, split: str) -> Iterator[decode.Encoded]:
         return (row for file in joined(self.listing.files)[split] for row in self._rows(file))
 
-    def image_name(self, split: str, row: int) -> str:
-        for file in joined(self.listing.files)[split]:
-            if row < self.listing.counts[file]:
-                return f"{file.name} row {row}"
-            row -= self.listing.counts[file]
-        raise IndexError(row)
+    def image_names(self, split: str) -> Iterator[str]:
+        counts = self.listing.counts
+        return (f"{file.name} row {row}" for file in joined(self.listing.files)[split] for row in range(counts[file]))
 
     def _rows(self, file: Path) -> Iterator[decode.Encoded]:
         index = 0

@@ -186,8 +186,13 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
         split = task.test if part == "test" else task.fit
         return dataset.image_name(own_test if part == "test" else "train", int(split.rows[place]))
 
-    if type(dataset).image_name is not Dataset.image_name:
-        task = replace(task, name=name)
+    def names(part: str) -> list[str]:
+        split, whole_split = (task.test, own_test) if part == "test" else (task.fit, "train")
+        every = list(dataset.image_names(whole_split))
+        return [every[row] for row in split.rows]
+
+    if any(dataset.image_names("train")):
+        task = replace(task, names=names)
     keys = whole.keys["train"][task.fit.rows], whole.keys[own_test][task.test.rows]
     return doubts.without_copies(task, *keys, config.duplicates, name)
 
@@ -239,15 +244,15 @@ def list_unreadable(root: Path, name: str, task: Task) -> None:
 
 def list_images(root: Path, name: str, task: Task) -> None:
     """Write images-NAME.csv, if images have names: each with its class, and whether in train, val (fold 0) or test."""
-    if task.name is None:
+    if task.names is None:
         return
     splits = np.full(len(task.fit.labels), "train")
     splits[task.turns.fold(0).val] = "val"
-    parts = {"fit": zip(task.fit.labels, splits, strict=True), "test": ((label, "test") for label in task.test.labels)}
+    parts = (("fit", task.fit.labels, splits), ("test", task.test.labels, np.full(len(task.test.labels), "test")))
     rows = [
-        (task.name(part, place), task.classes[label], split)
-        for part, images in parts.items()
-        for place, (label, split) in enumerate(images)
+        (image, task.classes[label], split)
+        for part, labels, held in parts
+        for image, label, split in zip(task.names(part), labels, held, strict=True)
     ]
     write_rows(root / f"images-{plain(name)}.csv", ["image", "class", "split"], rows)
 

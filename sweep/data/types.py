@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -116,7 +117,7 @@ class Task:
     notes: what the images make doubtful, a sentence each.
     unreadable: the images that were left out because they cannot be read, by name.
     balanced: whether accuracies are means over classes; else over images.
-    name: ("fit" or "test", place there) -> by which name the user finds an image; None where images have no names.
+    names: "fit" or "test" -> by which names the user finds its images; None where they have none.
     """
 
     classes: tuple[str, ...]
@@ -127,7 +128,7 @@ class Task:
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     balanced: bool = False
-    name: Callable[[str, int], str] | None = None
+    names: Callable[[str], list[str]] | None = None
 
     def fold(self, number: int) -> Fold:
         """Return which images are trained on, and which are for choosing, in the fold of this number."""
@@ -184,9 +185,13 @@ class Dataset(ABC):
         """Return a split's images as they lie in files, in the order of read(); none where they lie in no such form."""
         return ()
 
+    def image_names(self, split: str) -> Iterable[str]:
+        """Return by which names the user finds a split's images, in the order of read(); none where they have none."""
+        return ()
+
     def image_name(self, split: str, row: int) -> str:
         """Return by which name the user finds an image that read() puts into this row."""
-        return f"{split} image {row}"
+        return next(islice(self.image_names(split), row, None), f"{split} image {row}")
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that read() fills; "test" is only there if the data has one of its own."""

@@ -96,11 +96,9 @@ class WebDataset(EncodedImages):
     def encoded(self, split: str) -> Iterator[decode.Encoded]:
         return (image for file in joined(self.listing.files)[split] for image in self._encoded(file))
 
-    def image_name(self, split: str, row: int) -> str:
-        names = (
-            f"{file.name} {i.key}" for file in joined(self.listing.files)[split] for i in self.listing.images[file]
-        )
-        return next(name for number, name in enumerate(names) if number == row)
+    def image_names(self, split: str) -> Iterator[str]:
+        files = joined(self.listing.files)[split]
+        return (f"{file.name} {i.key}" for file in files for i in self.listing.images[file])
 
     def _encoded(self, file: Path) -> Iterator[decode.Encoded]:
         key_of = {image.number: image.key for image in self.listing.images[file]}

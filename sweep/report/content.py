@@ -11,7 +11,7 @@ import pandas as pd
 from sweep.config import StudyConfig
 from sweep.report import answer, costs, table
 from sweep.report.answer import Row
-from sweep.report.costs import percent
+from sweep.report.costs import half_shown, percent
 from sweep.report.evidence import evidence
 from sweep.report.warnings import warnings
 from sweep.stats.components import components
@@ -188,14 +188,6 @@ def accuracy(row: Any) -> str:
     if row["n"] == 2:
         return f"{percent(row['mean'] - half)}, {percent(row['mean'] + half)}"
     return percent(row["mean"]) + (f" ± {percent(half)}" if np.isfinite(half) else "")
-
-
-def half_shown(cells: Any) -> Any:
-    """Return half of what is drawn through the mean of each cell: of its interval; of two seeds, from one to the other.
-
-    An interval over two seeds is wide beyond use: their values say more.
-    """
-    return np.where(cells["n"] == 2, cells["std"] / np.sqrt(2), cells["high"] - cells["mean"])[()]
 
 
 def side_by_side(variants: Sequence[Variant]) -> list[Row]:

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweep import paths
-from sweep.report.content import Variant, half_shown
+from sweep.report.content import Variant
+from sweep.report.costs import half_shown
 from sweep.stats.types import Floats, TaskEvidence
 
 NAME = "accuracy_by_depth"

@@ -158,7 +158,7 @@ def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: 
         for is_pretrained, _, style in figures.ARMS:
             arm = part[part["pretrained"].astype(bool) == is_pretrained]
             plain = {**style, "linestyle": "none", "markersize": 7}
-            half = np.nan_to_num(content.half_shown(arm))
+            half = np.nan_to_num(costs.half_shown(arm))
             axis.errorbar(spent[arm.index], 100 * arm["mean"], yerr=100 * half, elinewidth=0.7, **plain)
         for (_, cell), x, on_front in zip(part.iterrows(), spent.tolist(), best, strict=True):
             place = (x, 100 * cell["mean"])

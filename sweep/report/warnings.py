@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from sweep.config import Config
+from sweep.report.costs import half_shown
 
 EMBEDDED = "glyphs_latin"  # the letters source
 FEW_STEPS = Config.min_steps  # of the optimizer: before as many, no plateau may end a training
@@ -40,8 +41,8 @@ def _of_random_weights(summary: pd.DataFrame) -> Iterator[str]:
         return
     if worse := [f"{task} at {depth}" for task, depth in arms.index[arms[True] < arms[False]]]:
         yield f"Random weights did better than pretrained ones on {', '.join(worse)}."
-    lower_of_two = summary["mean"] - summary["std"] / 2**0.5  # an interval of two seeds holds all there is
-    low = summary["low"].where(summary["n"] > 2, lower_of_two.fillna(summary["mean"]))
+    lower_shown = summary["mean"] - half_shown(summary)
+    low = summary["low"].where(summary["n"] > 2, lower_shown.fillna(summary["mean"]))
     chance = summary[~summary["pretrained"].astype(bool) & (low <= 1 / summary["n_classes"])]
     if len(chance):
         yield f"Random weights cannot be told from chance in {_cells(chance, summary)}: gain says no more there."

@@ -24,7 +24,7 @@ import torch
 from torch import distributed
 
 from sweep import interrupt
-from sweep.errors import UserError, line_of
+from sweep.errors import UserError, described
 from sweep.models.frozen import fingerprint
 from sweep.plan.point import Point
 from sweep.runs import feed, helper, machine, members
@@ -193,9 +193,8 @@ def help_with(connection: Connection, file: str, rank: int, work: Work) -> None:
                 known, feeds = seed, feeder.both(seed)
             members.train_member(session, work.point, (seed, lr), feeds)
     except Exception as error:
-        line = line_of(error) or f"{type(error).__name__}: {error}"
         with suppress(OSError):
-            connection.send((" ".join(line.split()), traceback.format_exc()))
+            connection.send((described(error), traceback.format_exc()))
 
 
 def join(file: str, rank: int, size: int, device: torch.device) -> None:

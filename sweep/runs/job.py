@@ -21,7 +21,7 @@ from sweep import paths
 from sweep.config import Config
 from sweep.data import registry
 from sweep.data import task as data
-from sweep.errors import line_of
+from sweep.errors import described
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
@@ -76,6 +76,13 @@ def fetch_images(
             decoded.add(repr(wanted))
 
 
+def list_images(points: Sequence[Point], root: Path, session: Session) -> None:
+    """Write under root which images each task of these points has, where they have names."""
+    for point in {each.facts.task: each for each in points}.values():
+        config, facts = point.config, point.facts
+        data.list_images(root, facts.task, session.task(config.data, facts.image_size, config.cache.max_gb))
+
+
 def fetch_weights(points: Sequence[Point], session: Session, elsewhere: bool = False) -> None:
     """Load, download or train what these points start from; elsewhere, the first that needs a source trains it."""
     for point in points:
@@ -116,8 +123,7 @@ def run_point(point: Point, root: Path, session: Session, depths: Collection[int
                     checkpoint.remove()
                     trained += len(chosen.members)
         except Exception as caught:
-            line = line_of(caught) or f"{type(caught).__name__}: {caught}"
-            line = " ".join(line.split())
+            line = described(caught)
             record.write_failure(folder, line, traceback.format_exc())
             return Outcome(trained, time.perf_counter() - start, line)
     outcome = _outcome(point, folder, trained, time.perf_counter() - start)
@@ -135,7 +141,6 @@ def _keep_notes(session: Session, point: Point, root: Path) -> None:
         notes += session.weights(point.source, session.device(point), config.checkpoint).notes
     record.write_notes(record.job_folder(root, point.job), notes)
     data.list_unreadable(root, facts.task, task)
-    data.list_images(root, facts.task, task)
 
 
 def _checkpoint(session: Session, point: Point, folder: Path) -> Checkpoint:

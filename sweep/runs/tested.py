@@ -26,10 +26,10 @@ def keep(folder: Path, seed: int, task: Task, scores: Scores) -> None:
     images = [(int(place), _jpeg(task.test.pool[task.test.rows[place]])) for place in worst]
     labels = np.asarray(task.test.labels, np.int64)
     mistakes.write(folder, seed, mistakes.Tested(task.classes, labels, scores.predicted, tuple(images)))
-    if task.name is not None:
+    if task.names is not None:
         rows = [
-            (task.name("test", place), task.classes[label], task.classes[predicted])
-            for place, (label, predicted) in enumerate(zip(labels, scores.predicted, strict=True))
+            (image, task.classes[label], task.classes[predicted])
+            for image, label, predicted in zip(task.names("test"), labels, scores.predicted, strict=True)
         ]
         paths.write_rows(folder / f"predictions-{seed}.csv", ["image", "class", "predicted"], rows)
 
