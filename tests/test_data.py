@@ -397,10 +397,12 @@ def test_reading_a_folder_stops_within_an_image_per_thread(
         decoded.append(content)
         return really(content, *how)
 
+    config = folder(folder_of_images)
+    data.fingerprint(config)  # headers are looked at once, before
     monkeypatch.setattr(decode, "decode", counted)
     monkeypatch.setattr(interrupt, "check", Stop(after=3))
     with pytest.raises(KeyboardInterrupt):
-        data.load(folder(folder_of_images), 24, max_gb=1.0)
+        data.load(config, 24, max_gb=1.0)
     assert len(decoded) == 3
     monkeypatch.setattr(interrupt, "check", Stop(after=1000))
     assert len(data.load(folder(folder_of_images), 24, max_gb=1.0).test.labels) == 4, "nothing half read is kept"

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from sweep.data import deep
+from sweep.data.deep import Span
 from sweep.data.types import Images
 from sweep.errors import UserError
 
@@ -17,7 +19,6 @@ COLOUR, GREY, MOST = 3, 1, 1000
 ARRAYS = (".npy",)  # files that are images where bands are asked for
 
 Raster = npt.NDArray[Any]  # (H, W, B) of any kind of number
-Span = tuple[float, float]
 
 
 def check(setting: str, channels: Any) -> None:
@@ -61,6 +62,21 @@ def read(content: Path | bytes) -> Raster | None:
     return None
 
 
+def is_deep(content: Path) -> bool | None:
+    """Return whether a file that read() reads has other values than 0..255; None for others; raises as read()."""
+    if _start(content) == b"\x93NUM":
+        return bool(np.load(content, mmap_mode="r", allow_pickle=False).dtype != np.uint8)
+    if is_tiff(content):
+        try:
+            import tifffile  # noqa: PLC0415  optional
+
+            with tifffile.TiffFile(content) as file:
+                return bool(file.series[0].dtype != np.uint8)
+        except (ImportError, KeyError, IndexError, TypeError, RuntimeError, struct.error) as error:
+            raise ValueError(str(error)) from error
+    return None
+
+
 def is_tiff(content: Path | bytes) -> bool:
     """Return whether a file begins as TIFFs do."""
     return _start(content)[:3] in (b"II*", b"MM\0", b"II+")
@@ -86,7 +102,7 @@ def of_picture(image: Image.Image) -> Raster:
     """Return the bands of an image of PIL's; a palette is looked up."""
     if image.mode in ("P", "1"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB" if image.mode == "P" else "L")
-    return bands_last(np.asarray(image))
+    return bands_last(deep.values(image) if deep.is_deep(image) else np.asarray(image))
 
 
 def chosen(raster: Raster, bands: Sequence[int]) -> Raster:
@@ -104,9 +120,7 @@ def square(raster: Raster, size: int, span: Span | None) -> Images:
     """
     if raster.dtype != np.uint8:
         known = np.iinfo(raster.dtype) if raster.dtype.kind in "ui" else None
-        low, high = span or (0, min(known.max, 65535) if known else 1)
-        scaled = (np.nan_to_num(raster.astype(np.float64), nan=low) - low) / ((high - low) or 1)
-        raster = (255 * scaled.clip(0, 1)).round().astype(np.uint8)
+        raster = deep.levels(raster, span or (0, min(known.max, 65535) if known else 1))
     images = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(raster, 2, 0)]
     return np.stack([np.asarray(ImageOps.fit(each, (size, size), Image.Resampling.BICUBIC)) for each in images])
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from sweep import interrupt
 from sweep.cores import usable
-from sweep.data import bands
-from sweep.data.bands import Span
+from sweep.data import bands, deep
+from sweep.data.deep import Span
 from sweep.data.types import Images
 
 # How a file may be called, and the format that promises. PIL is asked to open these formats and no other: some of the
@@ -47,7 +47,7 @@ FORMATS = {
     for suffix in suffixes.split()
 }
 EXTENSIONS = tuple(FORMATS)
-MOVING = (".gif", ".apng")  # of which the first frame is read
+MOVING = (".gif", ".apng", ".png", ".webp", ".tif", ".tiff", ".avif")  # what may have several frames
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises for broken files
 
 # Images per core that are handed to the threads at once: enough to keep them busy, and few in memory.
@@ -138,29 +138,50 @@ def opened(content: Path | bytes) -> Image.Image:
     formats = set(FORMATS.values())
     if not (isinstance(content, Path) and content.suffix.lower() == ".tga"):
         formats.remove("TGA")  # it begins with nothing to know it by, so that damaged files pass for it
-    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=sorted(formats))
+    image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=sorted(formats))
+    if deep.in_planes(image):
+        image.close()
+        raise ValueError(deep.PLANES)
+    return image
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Return whether the pixels are grey values of more than 8 bits, or floats."""
-    return image.mode.startswith("I") or image.mode == "F"
+class Unusual(NamedTuple):
+    """Of some files: those with other values than 0..255, and those with several frames, of which the first is read."""
+
+    deep: list[Path]
+    moving: list[Path]
 
 
-def any_deep(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> bool:
-    """Return whether one of these files is a deep image; reads no more than their headers, if no bands are wanted."""
+def unusual(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> Unusual:
+    """Look at the headers of the files that may be called so; wanted: the bands that are asked for, if any."""
+    found = Unusual([], [])
     for path in paths:
+        suffix = path.suffix.lower()
+        if suffix not in (*DEEP, *MOVING) and not (wanted and suffix in bands.ARRAYS):
+            continue
+        interrupt.check()
         with suppress(*UNREADABLE):  # whoever decodes it names it
-            if wanted and raster(path, wanted).dtype != np.uint8:
-                return True
-            if not wanted:
+            is_deep = bands.is_deep(path) if wanted else None
+            if is_deep is None and (is_deep := _plain_png(path)) is None:
                 with opened(path) as image:
-                    if is_deep(image):
-                        return True
-    return False
+                    is_deep = deep.is_deep(image)
+                    if getattr(image, "n_frames", 1) > 1:
+                        found.moving.append(path)
+            if is_deep:
+                found.deep.append(path)
+    return found
+
+
+def _plain_png(path: Path) -> bool | None:
+    """Return False for a PNG of 8 bits and one frame, as most are; None for what takes a longer look."""
+    with path.open("rb") as file:
+        start = file.read(1024)  # with what says that it moves, if anything does
+    plain = start.startswith(b"\x89PNG\r\n\x1a\n") and start[24:25] != b"\x10" and b"acTL" not in start
+    return False if plain else None
 
 
 def span_of(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> Span | None:
-    """Return the lowest and the highest value of the deep images among these files; None if there are none.
+    """Return the lowest and the highest value of these deep images; None if none of them can be read.
 
     wanted: the bands, if not all.
     """
@@ -170,11 +191,10 @@ def span_of(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> Span 
         values = np.empty(0)
         with suppress(*UNREADABLE):
             if wanted:
-                values = raster(path, wanted).astype(np.float64)
+                values = raster(path, wanted)
             else:
                 with opened(path) as image:
-                    if is_deep(image):
-                        values = np.asarray(image, dtype=np.float64)
+                    values = deep.values(image)
         values = values[np.isfinite(values)]
         if values.size:
             lows.append(float(values.min()))
@@ -188,12 +208,10 @@ def square(image: Image.Image, size: int, span: Span | None = None) -> Images:
     There is white behind alpha. span: which values of deep images are black and white, by default those of 16 bits.
     All images go through here, in training and in serving.
     """
+    if span and deep.is_deep(image):
+        image = deep.scaled(image, span)
     image = ImageOps.exif_transpose(image)
-    if span and is_deep(image):
-        low, high = span
-        scaled = (np.nan_to_num(np.asarray(image, dtype=np.float64), nan=low) - low) / ((high - low) or 1)
-        image = Image.fromarray((255 * scaled.clip(0, 1)).round().astype(np.uint8))
-    elif image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
+    if image.mode.startswith("I"):  # 16-bit grey; PIL would clip it
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

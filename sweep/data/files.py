@@ -1,7 +1,7 @@
 """What data sets of image files have in common, however the files are listed: by folders or by a table."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +10,11 @@ import numpy as np
 
 from sweep.config import DataConfig, digest
 from sweep.data import bands, decode, walk
+from sweep.data.deep import Span
 from sweep.data.encoded import EncodedImages
 from sweep.data.types import Labels, joined
 
+PLAIN = "warning: data.pixel_range={} is for images with more than 8 bits, and there are none: it changes nothing"
 Files = dict[str, list[tuple[Path, int]]]  # {split: [(file, label), ...]}
 
 
@@ -53,35 +55,48 @@ class ImageFiles(EncodedImages):
         return digest([self.listing.fingerprint, span]) if span else self.listing.fingerprint
 
     @cached_property
-    def span(self) -> bands.Span | None:
-        """Which values are black and white, if there are images of more than 8 bits; by default, their own range.
+    def unusual(self) -> decode.Unusual:
+        """Which files have other values than 0..255, or several frames, by their headers."""
+        paths = (path for files in self.listing.files.values() for path, _ in files)
+        return decode.unusual(paths, bands.asked(self.channels))
 
-        Only if the first image of a kind and class is deep, all of them are looked at.
-        """
-        paths = [(path, label) for files in self.listing.files.values() for path, label in files]
-        wanted = bands.asked(self.channels)
-        suffixes = (*decode.DEEP, *(bands.ARRAYS if wanted else ()))
-        deep = [(path, label) for path, label in paths if path.suffix.lower() in suffixes]
-        first = {(path.suffix, label): path for path, label in reversed(deep)}
-        if not decode.any_deep(first.values(), wanted):
+    @cached_property
+    def span(self) -> Span | None:
+        """Which values are black and white, if there are images of more than 8 bits; by default, their own range."""
+        if not self.unusual.deep:
             return None
         if self.asked_range is not None:
             low, high = self.asked_range
             return float(low), float(high)
-        return decode.span_of((path for path, _ in deep), wanted)
+        return decode.span_of(self.unusual.deep, bands.asked(self.channels))
 
-    def pixel_range(self) -> tuple[float, float] | None:
+    def pixel_range(self) -> Span | None:
         return self.span
 
     def validation(self) -> int:
         return len(self.listing.files.get("val", ()))
 
     def notes(self) -> list[str]:
+        return [*self.looked[1], *self._of_frames(), *self._of_depth()]
+
+    def _of_frames(self) -> list[str]:
+        moving = self.unusual.moving
+        return [f"of {len(moving)} files with several frames ({_first(moving)}) the first is read"] if moving else []
+
+    def _of_depth(self) -> list[str]:
+        """Return what is to be said of images of more than 8 bits, and of others beside them."""
         if self.span is None:
-            return self.looked[1]
+            return [PLAIN.format([*self.asked_range])] if self.asked_range is not None else []
         low, high = self.span
         why = "their own range; data.pixel_range=[low,high] sets another" if self.asked_range is None else "as asked"
-        return [*self.looked[1], f"of images with more than 8 bits, {low:g} is black and {high:g} is white ({why})"]
+        made = [f"of images with more than 8 bits, {low:g} is black and {high:g} is white ({why})"]
+        count, deep = sum(map(len, self.listing.files.values())), len(self.unusual.deep)
+        if deep < count:
+            made.append(
+                f"warning: {deep} of {count} images have more than 8 bits ({_first(self.unusual.deep)}), the others "
+                "are read as they are: a network may tell them by that; look at both (python -m sweep.inspect)"
+            )
+        return made
 
     def labels(self, split: str) -> Labels:
         return np.array([label for _, label in joined(self.listing.files)[split]], np.int64)
@@ -104,3 +119,7 @@ def masks_among(files: Files) -> list[str]:
     """Return a sentence if there are masks among the images."""
     masks = walk.paired([path for entries in files.values() for path, _ in entries])
     return [f"warning: {masks}"] if masks else []
+
+
+def _first(paths: Sequence[Path]) -> str:
+    return f"such as {paths[0].name}" if len(paths) > 1 else paths[0].name

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from sweep import interrupt
-from sweep.data import decode
+from sweep.data import decode, deep
 from sweep.data.types import Dataset
 
 AT_MOST = 2000  # headers of a split that are looked at
@@ -57,8 +58,16 @@ def look(dataset: Dataset, counts: Mapping[str, int]) -> Headers:
             interrupt.check()
             with suppress(*decode.UNREADABLE), decode.opened(image.content or b"") as opened:
                 sizes.append(opened.size)
-                kinds[f"{opened.format} with {MODES.get(opened.mode.split(';')[0], opened.mode)}"] += 1
+                kinds[f"{opened.format} with {_words(opened)}"] += 1
     return Headers(sum(counts.values()), np.array(sizes, np.int64).reshape(-1, 2), kinds)
+
+
+def _words(image: Image.Image) -> str:
+    """Return an image's channels and bits in words."""
+    words = MODES.get(image.mode.split(";")[0], image.mode)
+    if not deep.is_deep(image):
+        return words
+    return words.replace("8 bits", "16 bits" if image.mode.startswith("RGB") else "8 bits with a sign")
 
 
 def _some(images: Iterable[decode.Encoded], count: int) -> Iterable[decode.Encoded]:

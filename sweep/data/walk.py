@@ -28,7 +28,6 @@ class Tally:
     def __init__(self, also: Sequence[str] = ()) -> None:
         self.also = also
         self.suffixes: Counter[str] = Counter()
-        self.several_frames = 0
         self.again = 0  # files that links lead to once more
         self.loops: list[str] = []  # links to a folder that they lie in
 
@@ -43,8 +42,6 @@ class Tally:
         made = []
         if self.suffixes:
             made.append(self.left_out())
-        if self.several_frames:
-            made.append(f"of {self.several_frames} {', '.join(decode.MOVING)} files the first frame is read")
         if self.loops:
             made.append(f"not followed, because they lead back to where they lie: {', '.join(self.loops[:3])}")
         if self.again:
@@ -148,7 +145,6 @@ def _is_image(root: str, path: Path, tally: Tally) -> bool:
     if suffix not in decode.FORMATS and suffix not in tally.also:
         tally.suffixes[suffix or "without a suffix"] += 1
         return False
-    tally.several_frames += suffix in decode.MOVING
     plain_file(f"data.root={root}", path)
     return True
 
