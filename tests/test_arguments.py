@@ -375,3 +375,10 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert (stopped.value.code, said.count("\n")) == (2, 1)
     assert "sweep.json" in said
     assert said.startswith("error: ")
+
+
+@pytest.mark.parametrize("argument", ["freeze_depth=0,,2", "seeds=,1", "optimizer.lr=0.1,", "data=digits, ,textures"])
+def test_commas_beside_nothing_are_said(argument: str) -> None:
+    with pytest.raises(UserError, match="nothing before, between or after its commas") as caught:
+        compose.points([argument], multirun=True)
+    assert str(caught.value).startswith(argument)

@@ -311,6 +311,25 @@ def test_classes_are_counted_by_the_head_in_the_file(state: State, tmp_path: Pat
     assert sources.resolve(given, "resnet18").n_classes == 12
 
 
+@pytest.mark.parametrize("name", ["fc.2.weight", "1.8.weight", "classifier.net.weight"])
+def test_a_head_of_another_form_is_said(
+    state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    body = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    torch.save({**body, "fc.0.weight": torch.zeros(64, 512), name: torch.zeros(10, 64)}, tmp_path / "mlp.pth")
+    load(tmp_path / "mlp.pth")
+    assert f"{name} has 10 rows; if these are its classes, add source.n_classes=10" in capsys.readouterr().out
+    torch.save(state, tmp_path / "own.pth")
+    load(tmp_path / "own.pth")
+    assert "n_classes" not in capsys.readouterr().out
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(UserError, match=r"not a file of plain tensors \(it is empty\)"):
+        load(tmp_path / "empty.pth")
+
+
 def test_without_a_head_the_classes_are_imagenets(state: State, tmp_path: Path) -> None:
     path = tmp_path / "body.pth"
     torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)

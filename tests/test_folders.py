@@ -179,12 +179,73 @@ def test_folders_beside_splits_are_left_out_and_said(tmp_path: Path) -> None:
 def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("Train", "Training", "Test"):
         fill(tmp_path / name)
-    with pytest.raises(UserError, match=r"Test/, Train/, Training/ are several folders for one split"):
+    with pytest.raises(UserError, match=r": Train/, Training/ are several folders for one split"):
         data.check(folder(tmp_path))
     for name in ("x_train", "x_test", "y_train", "y_test"):
         fill(tmp_path / "both" / name)
     with pytest.raises(UserError, match="several folders for one split"):
         data.check(folder(tmp_path / "both"))
+
+
+@pytest.mark.parametrize("names", [("train", "eval", "test"), ("Training", "Evaluation", "Testing")])
+def test_eval_beside_a_test_split_is_for_validation(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for number, name in enumerate(names):
+        fill(tmp_path / name, 50 * number)
+    assert greys(data.load(folder(tmp_path), 8)) == {"train": {0}, "val": {50}, "test": {100}}
+    shutil.rmtree(tmp_path / names[2])
+    assert greys(data.load(folder(tmp_path), 8))["test"] == {50}, "alone it is the test"
+
+
+@pytest.mark.parametrize("name", ["dev", "training", "eval2", "train2"])
+def test_a_second_folder_for_a_split_is_a_warning(tmp_path: Path, name: str) -> None:
+    for each in ("train", "val", "test", name):
+        fill(tmp_path / each)
+    assert data.notes(folder(tmp_path))[0] == (
+        f"warning: not read, because there is another folder for that split: {name}/"
+    )
+
+
+def test_splits_without_class_folders_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    fill(tmp_path / "train")
+    (tmp_path / "test").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "test" / "1.png")
+    with pytest.raises(UserError, match=r"test/ holds no class folders, but 1 image; data.root=\S+/train reads"):
+        data.check(folder(tmp_path))
+    assert data.classes(folder(tmp_path / "train")) == ("a", "b"), "as it says"
+    shutil.rmtree(tmp_path / "train")
+    (tmp_path / "train").mkdir()
+    for number in range(6):
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / f"{number}.png")
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "test" / f"{number}.png")
+    with pytest.raises(
+        UserError,
+        match=r"train/ holds no class folders, but 6 images; data=csv .*; data.layout=classes takes train/",
+    ):
+        data.check(folder(tmp_path))
+    assert data.classes(folder(tmp_path, layout=Layout.classes)) == ("test", "train"), "as it says"
+
+
+def test_hidden_folders_are_named_where_there_are_no_others(tmp_path: Path) -> None:
+    fill(tmp_path, classes="ab")
+    for name in "ab":
+        (tmp_path / name).rename(tmp_path / f".{name}")
+    with pytest.raises(UserError, match=r"but folders that count as hidden \(\.a, \.b\); rename them"):
+        data.check(folder(tmp_path))
+
+
+@pytest.mark.parametrize("tops", [("trainieren", "testen"), ("fold1", "fold2", "fold3"), ("site_a", "site_b")])
+def test_folders_of_equal_folders_are_a_warning(tmp_path: Path, tops: tuple[str, ...]) -> None:
+    for name in tops:
+        fill(tmp_path / name)
+    (warning,) = data.notes(folder(tmp_path))
+    assert warning.startswith("warning: every image lies in a folder inside its class folder; one folder too high?")
+
+
+def test_folders_of_patients_are_none(tmp_path: Path) -> None:
+    fill(tmp_path / "sick", classes="ab")
+    fill(tmp_path / "well", classes="cd")
+    (note,) = data.notes(folder(tmp_path))
+    assert note.startswith("every image lies in a folder")
 
 
 def test_images_without_class_folders_are_refused_with_what_is_there(tmp_path: Path) -> None:
@@ -427,6 +488,25 @@ def test_masks_are_said_and_can_be_left_out(tmp_path: Path, ending: str) -> None
     assert data.notes(without) == []
     assert len(data.load(without, 8).fit.labels) + len(data.load(without, 8).test.labels) == len(before["train"])
     assert data.fingerprint(without) != data.fingerprint(folder(tmp_path))
+
+
+@pytest.mark.parametrize(("images", "masks"), [("images", "masks"), ("img", "Mask"), ("photos", "ground_truth")])
+@pytest.mark.parametrize("ending", ["", "_mask"])
+def test_folders_of_masks_are_said_and_can_be_left_out(tmp_path: Path, images: str, masks: str, ending: str) -> None:
+    for number, name in enumerate(("x", "y")):
+        fill(tmp_path / "inside" / name, 10 * number, classes="a")
+        (tmp_path / "inside" / name / "a").rename(tmp_path / "inside" / name / images)
+        (tmp_path / "inside" / name / masks).mkdir()
+        for each in range(6):
+            Image.new("L", (8, 8)).save(tmp_path / "inside" / name / masks / f"{each}{ending}.png")
+    (warning,) = data.notes(folder(tmp_path / "inside"))
+    assert warning.startswith(f"warning: 12 files lie in {masks}/ as others do in {images}/ (such as x/{masks}/0")
+    assert f'data.exclude="*{masks}/*"' in warning
+    assert not any("warning" in note for note in data.notes(folder(tmp_path / "inside", exclude=f"*{masks}/*")))
+    fill(tmp_path / "beside" / images)
+    fill(tmp_path / "beside" / masks)
+    (warning,) = data.notes(folder(tmp_path / "beside"))
+    assert f"data.root={tmp_path / 'beside' / images} is without them" in warning
 
 
 @pytest.mark.parametrize("name", ["retrain", "contest", "training test", "develop", "evals", "latest"])

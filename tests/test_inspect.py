@@ -120,3 +120,18 @@ def test_wrong_input_is_one_line(run, tmp_path: Path, argument: str, said: str) 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_signs_that_a_terminal_obeys_are_shown_not_sent(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("a\x1b[31mred", "b\nsecond"):
+        (tmp_path / "x" / name).mkdir(parents=True)
+        for number in range(12 if name.startswith("a") else 70):
+            Image.new("RGB", (32, 32), (number, 3, 70 * name.startswith("a"))).save(
+                tmp_path / "x" / name / f"{number}.png"
+            )
+    (tmp_path / "x" / "a\x1b[31mred" / "bad\x1b[2J.png").write_bytes(b"none")
+    done = run("data=image_folder", "data.root=x", "pretrained=false", "data.broken=skip")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert r"a\x1b[31mred" in done.stdout
+    assert "\nsecond" not in done.stdout

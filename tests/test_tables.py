@@ -133,6 +133,9 @@ def test_labels_are_numbers_or_any_text(images: Path, labels: list[Any], classes
         ("subset", ("TRAIN", "dev", "eval")),
         ("fold", ("train_set", "valid", "test-set")),
         ("partition", ("trn", "val", "tst")),
+        ("data set", ("train", "valid", "test")),
+        ("subset", ("train", "eval", "test")),
+        ("where it belongs", ("training", "validation", "test")),
     ],
 )
 def test_the_tables_own_splits_are_used(images: Path, head: str, words: tuple[str, str, str]) -> None:
@@ -151,6 +154,11 @@ def test_the_tables_own_splits_are_used(images: Path, head: str, words: tuple[st
         ({"is_train": "01"}, {0, 1, 2, 3}, None),
         ({"train": ["False", "True"]}, {0, 1, 2, 3}, None),
         ({"is_training_image": "01"}, {0, 1, 2, 3}, None),
+        ({"is_training_img": "01"}, {0, 1, 2, 3}, None),
+        ({"TrainSet": "01"}, {0, 1, 2, 3}, None),
+        ({"used for training": "01"}, {0, 1, 2, 3}, None),
+        ({"testimages": "10"}, {0, 1, 2, 3}, None),
+        ({"is_eval": "10"}, {0, 1, 2, 3}, None),
         ({"Is Test": ["yes", "no"]}, {0, 1, 2, 3}, None),
         ({"is_valid": ["TRUE", "FALSE"]}, None, {0, 1, 2, 3}),
         ({"test": ["1.0", "0.0"], "valid": ["", "0"]}, {0, 1, 2, 3}, None),
@@ -180,6 +188,22 @@ def test_columns_of_yes_and_no_of_other_names_or_beside_a_split_say_none(images:
     assert greys(data.load(config(write(images / "t.csv", table)), 8))["test"] == {*range(16, 24)}
     table = rows(24, lambda n: n, lambda n: n % 2, head=("path", "label", "train", "is_male"))
     assert len(data.load(config(write(images / "t.csv", table)), 8).test.labels) == 4
+
+
+@pytest.mark.parametrize("head", [("filepaths", "labels"), ("Image Paths", "class names"), ("filenames", "categorys")])
+def test_plurals_are_found(images: Path, head: tuple[str, str]) -> None:
+    assert data.classes(config(write(images / "t.csv", rows(head=head)))) == data.classes(
+        config(write(images / "u.csv", rows()))
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [lambda n: ("train/a", "test/b")[n % 2], lambda n: "train", lambda n: ("train", "pixel")[n % 2]]
+)
+def test_a_column_that_does_not_name_splits_is_none(images: Path, other: Callable[[int], str]) -> None:
+    asked = config(write(images / "t.csv", rows(24, other, head=("path", "label", "dataset"))))
+    assert "split" not in data.notes(asked)[0]
+    assert len(data.load(asked, 8).test.labels) == 4
 
 
 @pytest.mark.parametrize("words", [("0", "1"), ("0.0", "1.0"), ("false", "true"), ("", "x")])

@@ -18,7 +18,7 @@ from sweep.cli.multirun import WARNING, writing
 from sweep.data import alike, bands, doubts, headers, registry, sheet
 from sweep.data import task as data
 from sweep.data.types import Dataset, Labels, Split, Task
-from sweep.errors import UserError
+from sweep.errors import UserError, one_line
 from sweep.models import proof
 from sweep.models.table import block_table
 from sweep.paths import results_folder
@@ -102,12 +102,12 @@ def _images(session: Session, point: Point, alone: bool) -> list[str]:
     seen = headers.look(dataset, {split: pools[split] for split in dataset.splits()})
     _say([*_origins(point, dataset, task), "", _counts(task), "", *seen.lines()])
     near = _near(task, dataset)
-    notes = [*data.notes(config.data), *task.notes, *near]
+    notes = [one_line(note) for note in (*data.notes(config.data), *task.notes, *near)]
     equal = any("equal one" in note or "in two classes" in note for note in notes)
     share = f"always saying the most frequent class is right in {100 * doubts.majority(task):.1f} % of the test images"
     _say([*([] if equal else ["no equal images in two splits or two classes"]), share, *notes])
     if task.unreadable:
-        _say([f"left out: {name}" for name in task.unreadable[:10]])
+        _say([one_line(f"left out: {name}") for name in task.unreadable[:10]])
     file = results_folder(config.name) / ("inspect.png" if alone else f"inspect-{paths.plain(facts.task)}.png")
     with writing(config.name):
         paths.write_bytes(file, sheet.draw(task, f"{facts.task}, {facts.image_size} pixels"))
@@ -142,7 +142,7 @@ def _counts(task: Task) -> str:
     if len(shown) > CLASSES:
         smallest = np.argsort(counts.sum(1), kind="stable")[: CLASSES // 4].tolist()
         shown = sorted({*shown[: CLASSES - len(smallest)], *smallest})
-    rows = [[task.classes[each][:40], *counts[each].tolist()] for each in shown]
+    rows = [[one_line(task.classes[each])[:40], *counts[each].tolist()] for each in shown]
     if len(shown) < len(task.classes):
         rows.append([f"({len(task.classes) - len(shown)} more)", *np.delete(counts, shown, axis=0).sum(0).tolist()])
     rows.append(["all", *counts.sum(0).tolist()])

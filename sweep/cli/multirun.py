@@ -24,7 +24,7 @@ from sweep.cli.progress import Progress, label, shares
 from sweep.cli.trackers import Trackers, asked
 from sweep.config import Config, Export
 from sweep.data import task as data
-from sweep.errors import UserError, reason
+from sweep.errors import UserError, one_line, reason
 from sweep.paths import results_folder
 from sweep.plan.point import Point, plan
 from sweep.report import record, table
@@ -268,6 +268,7 @@ class Told:
         self.notes: set[str] = set()
 
     def say(self, note: str) -> None:
+        note = one_line(note)  # which may name files and classes, of any signs
         if self.strict and WARNING in note:
             raise UserError(f"strict=true: {note}")
         if note not in self.notes:

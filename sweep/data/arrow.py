@@ -41,12 +41,11 @@ def find(root: str, path: Path, own_test: OwnTest) -> tuple[dict[str, list[Path]
 def _splits(root: str, named: dict[str, Path], own_test: OwnTest) -> tuple[dict[str, list[Path]], list[str]]:
     """Return what find() does, of a data set with a folder for each split."""
     splits: dict[str, list[Path]] = {}
-    for name, folder in named.items():
-        if said := layout.split_name(name):
-            if said[0] in splits:
-                several = ", ".join(named)
-                raise UserError(f"data.root={root}: {several} are several folders for one split; leave one of each")
-            splits[said[0]] = _files(root, folder)
+    for name, (split, _) in layout.split_names(named).items():
+        if split in splits:
+            several = ", ".join(named)
+            raise UserError(f"data.root={root}: {several} are several folders for one split; leave one of each")
+        splits[split] = _files(root, named[name])
     if "train" not in splits:
         raise UserError(f"data.root={root}: has no train split, only {', '.join(named)}; use {LAYOUT}")
     return shards.with_left(root, splits, named, own_test)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweep.config import DataConfig, digest
-from sweep.data import bands, decode, walk
+from sweep.data import bands, decode
 from sweep.data.deep import Span
 from sweep.data.encoded import EncodedImages
 from sweep.data.types import Labels, joined
@@ -113,12 +113,6 @@ class ImageFiles(EncodedImages):
     def _shown(self, path: Path) -> str:
         top = self.top()
         return path.relative_to(top).as_posix() if path.is_relative_to(top) else str(path)
-
-
-def masks_among(files: Files) -> list[str]:
-    """Return a sentence if there are masks among the images."""
-    masks = walk.paired([path for entries in files.values() for path, _ in entries])
-    return [f"warning: {masks}"] if masks else []
 
 
 def _first(paths: Sequence[Path]) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import DataConfig, Layout, OwnTest, digest
-from sweep.data import bands, decode, hints, layout, walk
-from sweep.data.files import Files, ImageFiles, Listing, masks_among
+from sweep.data import bands, decode, hints, layout, masks, walk
+from sweep.data.files import Files, ImageFiles, Listing
 from sweep.errors import UserError
 
 
@@ -82,7 +82,8 @@ def look(
     roles: Any = [rows, {split: len(entries) for split, entries in files.items()}] if "val" in files else rows
     if kind is Layout.auto and len(splits) == 1:
         _refuse_splits_inside(root, splits["train"], classes)
-    notes += tally.notes() + _too_high(classes, files, splits) + masks_among(files)
+    told = masks.among((path for entries in files.values() for path, _ in entries), splits.values())
+    notes += tally.notes() + (told or _too_high(classes, files, splits))
     return Listing(classes, files, digest(roles)), notes
 
 
@@ -106,15 +107,25 @@ def _too_high(classes: tuple[str, ...], files: Files, splits: dict[str, Path]) -
     if any(path.parent == splits[split] / classes[label] for split, each in files.items() for path, label in each):
         return []
     inner = hints.nested(splits["train"], classes)
-    return [f"every image lies in a folder inside its class folder; one folder too high? {inner}"] if inner else []
+    below = [set[str]() for _ in classes]  # the folders inside a class folder that hold its images
+    for path, label in files["train"]:
+        below[label].add(path.relative_to(splits["train"] / classes[label]).parts[0])
+    if not inner or all(len(names) == 1 for names in below):
+        return []
+    # Each class has patients or days of its own; where all have the same folders, these may be the classes.
+    alike = all(names == below[0] for names in below)
+    return [f"{'warning: ' * alike}every image lies in a folder inside its class folder; one folder too high? {inner}"]
 
 
 def _shared_classes(root: str, folder: Path, splits: dict[str, Path]) -> tuple[str, ...]:
     """Return the classes, which every split must have."""
     names = {split: layout.subfolders(path) for split, path in splits.items()}
     classes = names["train"]
-    if not classes:
-        raise UserError(f"data.root={root}: no class folders{hints.without_classes(splits['train'])}")
+    loose = [path for split, path in splits.items() if not names[split]]
+    if loose and len(splits) > 1:
+        raise UserError(f"data.root={root}: {hints.unlabelled(loose[0], splits, folder)}")
+    if loose:
+        raise UserError(f"data.root={root}: no class folders{hints.without_classes(loose[0])}")
     for split, found in names.items():
         if found != classes:
             one, two = (splits[each].relative_to(folder).as_posix() for each in ("train", split))

@@ -1,6 +1,6 @@
 """Which setting reads a folder that was taken for a folder of class folders, and is none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sweep.data import decode, layout
@@ -17,12 +17,32 @@ def without_classes(folder: Path) -> str:
     """Return what lies in a folder without folders, and the setting that may read it."""
     names = sorted(entry.name for entry in folder.iterdir() if not layout.hidden(entry.name))
     images = [name for name in names if name.lower().endswith(decode.EXTENSIONS)]
-    others = [name for name in names if name not in images][:3]
-    seen = ([f"{len(images)} images"] if images else []) + others
-    inside = f" in it, but {', '.join(seen)}" if seen else " in it, it is empty"
+    seen = _seen(folder)
+    hidden = [entry.name for entry in folder.iterdir() if layout.hidden(entry.name) and entry.is_dir()]
+    nothing = f"but folders that count as hidden ({_some(sorted(hidden))}); rename them" if hidden else "it is empty"
+    inside = f" in it, but {', '.join(seen)}" if seen else f" in it, {nothing}"
     return f"{inside}; use {layout.PLAIN}" + (
         _other(folder, names) or (listed(folder) or beside(folder) if images or tables(folder) else "")
     )
+
+
+def unlabelled(loose: Path, splits: Mapping[str, Path], root: Path) -> str:
+    """Return that a split has no class folders, so that its images have no labels, and what to do about it."""
+    seen = _seen(loose)
+    what = f"{loose.relative_to(root).as_posix()}/ holds no class folders, but {', '.join(seen) or 'nothing'}"
+    if loose != splits["train"]:  # as competitions give it, or a folder that is empty
+        return f"{what}; data.root={splits['train']} reads the labelled images alone, and holds some of them out"
+    names = ", ".join(f"{path.relative_to(root).as_posix()}/" for path in splits.values())
+    table = listed(loose) or f"; data=csv data.file=TABLE data.root={root} reads the labels from a table"
+    return f"{what}{table}; data.layout=classes takes {names} for the classes"
+
+
+def _seen(folder: Path) -> list[str]:
+    """Return what lies in a folder, in words."""
+    names = sorted(entry.name for entry in folder.iterdir() if not layout.hidden(entry.name))
+    images = [name for name in names if name.lower().endswith(decode.EXTENSIONS)]
+    others = [name for name in names if name not in images][:3]
+    return ([f"{len(images)} image{'s' * (len(images) > 1)}"] if images else []) + others
 
 
 def _other(folder: Path, names: Sequence[str]) -> str:

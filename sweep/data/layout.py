@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ WORDS = {
     "val": ("val", "valid", "validation", "dev", "valset"),
     "test": ("test", "testing", "tst", "eval", "evaluation", "testset"),
 }
+EVALUATION = ("eval", "evaluation")  # the test, or, where there is another one, validation
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 SYSTEM = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db")
 
@@ -40,21 +41,41 @@ def split_name(name: str) -> tuple[str, str] | None:
     >>> split_name("X_Train"), split_name("val2017"), split_name("trainer")
     (('train', 'x'), ('val', ''), None)
     """
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TrainImages
-    words = [word.casefold() for word in re.findall(r"[^\W\d_]+", parted)]
-    found = [word for word in words if word in SPLIT_OF]
-    if len(found) != 1:
-        return None
-    return SPLIT_OF[found[0]], " ".join(word for word in words if word not in SPLIT_OF)
+    said = _split_word(name)
+    return (SPLIT_OF[said[0]], said[1]) if said else None
+
+
+def split_names(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return split_name() of the names that speak of a split; eval beside a test split is for validation.
+
+    >>> split_names(["train", "eval", "test", "cat"])
+    {'train': ('train', ''), 'eval': ('val', ''), 'test': ('test', '')}
+    """
+    said = {name: found for name in names if (found := _split_word(name))}
+    made = {name: (SPLIT_OF[word], rest) for name, (word, rest) in said.items()}
+    for name, (word, rest) in said.items():
+        others = {SPLIT_OF[other] for other, its in said.values() if its == rest and other not in EVALUATION}
+        if word in EVALUATION and "test" in others and "val" not in others:
+            made[name] = ("val", rest)
+    return made
 
 
 def by_split(names: list[str]) -> dict[str, dict[str, list[str]]]:
     """Return {rest of the name: {split: names}}, of the names that speak of a split."""
     groups: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        if said := split_name(name):
-            groups.setdefault(said[1], {}).setdefault(said[0], []).append(name)
+    for name, (split, rest) in split_names(names).items():
+        groups.setdefault(rest, {}).setdefault(split, []).append(name)
     return groups
+
+
+def _split_word(name: str) -> tuple[str, str] | None:
+    """Return the word in a name that speaks of a split, and the rest of its words; None unless there is just one."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TrainImages
+    words = [word.casefold() for word in re.findall(r"[^\W\d_]+", parted)]
+    found = [word for word in words if word in SPLIT_OF]
+    if len(found) != 1:
+        return None
+    return found[0], " ".join(word for word in words if word not in SPLIT_OF)
 
 
 def find(root: str, folder: Path, layout: Layout, own_test: OwnTest) -> Folders:
@@ -76,8 +97,11 @@ def find(root: str, folder: Path, layout: Layout, own_test: OwnTest) -> Folders:
     elif top != folder:
         notes.append(f"its classes are the folders in {top.relative_to(folder).as_posix()}/")
     left = sorted(set(subfolders(top)) - set(names.values())) if names else []
-    if left:
-        notes.append(f"not read, because they are no split: {', '.join(f'{name}/' for name in left[:5])}")
+    again = [name for name in left if split_name(name)]
+    if again:
+        notes.append(f"warning: not read, because there is another folder for that split: {_folders(again)}")
+    if others := [name for name in left if name not in again]:
+        notes.append(f"not read, because they are no split: {_folders(others)}")
     roles, said = choose_test(root, splits, own_test, OwnTest.train)
     return Folders(roles, notes + said)
 
@@ -131,6 +155,10 @@ def subfolders(folder: Path) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name)))
 
 
+def _folders(names: Sequence[str]) -> str:
+    return ", ".join(f"{name}/" for name in names[:5])
+
+
 def _splits(root: str, folder: Path, layout: Layout) -> dict[str, str]:
     """Return {split: name of its folder}, empty if the folders are classes."""
     names = list(subfolders(folder))
@@ -142,7 +170,8 @@ def _splits(root: str, folder: Path, layout: Layout) -> dict[str, str]:
     chosen = {split: split if split in same else same[0] for split in WORDS if (same := found.get(split))}
     double = [split for split, same in found.items() if len(same) > 1 and split not in same]
     if several and not plain and (len(several) > 1 or double):
-        seen = ", ".join(f"{name}/" for group in several for same in group.values() for name in same)
+        twice = [same for group in several for split, same in group.items() if len(several) > 1 or split in double]
+        seen = ", ".join(f"{name}/" for same in twice for name in same)
         raise UserError(
             f"data.root={root}: {seen} are several folders for one split; leave one of each, or "
             "add data.layout=classes if they are classes"

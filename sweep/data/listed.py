@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sweep.config import DataConfig, OwnTest, digest
-from sweep.data import layout, marks, table, walk
-from sweep.data.files import ImageFiles, Listing, masks_among
+from sweep.data import layout, marks, masks, table, walk
+from sweep.data.files import ImageFiles, Listing
 from sweep.data.located import Located, locate
 from sweep.data.types import Labels, joined
 from sweep.errors import AbsentError, UserError
@@ -111,7 +111,7 @@ class Listed(ImageFiles):
         listing = Listing(classes, files, _fingerprint(images))
         groups = _numbers(joined(by_split)["train"]) if columns.group else None
         notes = [*opened.notes, *notes, *said, *told, *again, *_broken(by_split), *_alike(classes)]
-        return listing, notes + masks_among(files), groups
+        return listing, notes + masks.among((each.found.path for each in images), [root.parent]), groups
 
     def _places(self) -> tuple[Path, Path]:
         """Return the table and the folder that its paths are relative to."""
@@ -151,9 +151,7 @@ def _columns(where: str, opened: table.Table, config: DataConfig) -> tuple[Colum
             notes.append(
                 f"the {kind} is column {usual[0]}, not {usual[1]} (data.{kind}_column={usual[1]} changes that)"
             )
-    asked = chosen["split"] or config.split_column
-    marked = marks.of_splits(opened, [asked] if asked else opened.names)
-    chosen["split"] = None if marked else chosen["split"]
+    marked = _split_columns(opened, chosen, config.split_column)
     taken = [*chosen.values(), *marked.values()]
     classes = {} if chosen["label"] else marks.of_classes(opened, (each for each in opened.names if each not in taken))
     if not chosen["label"] and not classes:
@@ -167,6 +165,17 @@ def _columns(where: str, opened: table.Table, config: DataConfig) -> tuple[Colum
     if chosen["group"] and not config.group_column:
         notes.append(f"images with the same {chosen['group']} are never parted (data.group_column=none parts them)")
     return Columns(str(chosen["path"]), chosen["label"], chosen["split"], chosen["group"], classes, marked), notes
+
+
+def _split_columns(opened: table.Table, chosen: dict[str, str | None], asked: str | None) -> dict[str, str]:
+    """Return the columns that mark a split's images; if there are none, choose one that names splits."""
+    named = chosen["split"] or asked
+    marked = marks.of_splits(opened, [named] if named else opened.names)
+    if marked:
+        chosen["split"] = None
+    elif not named:
+        chosen["split"] = marks.by_words(opened, (name for name in opened.names if name not in chosen.values()))
+    return marked
 
 
 def _lacks(kind: str) -> str:
@@ -212,14 +221,14 @@ def _splits(where: str, rows: list[Row], columns: Columns, own_test: OwnTest) ->
         used, notes = layout.choose_test(where, {"train": ""}, own_test, OwnTest.train)
         return {"": "train"}, notes
     words = {row.split: row for row in reversed(rows)}
-    said = {word: layout.split_name(word) for word in words}
+    said = layout.split_names(words)
     for word, row in reversed(words.items()):
-        if said[word] is None:
+        if word not in said:
             raise UserError(
                 f"{where}: {row.place} has {columns.split} {word}; use train, val or test, or data.split_column=none "
                 "to hold out images at random"
             )
-    split_of = {word: each[0] for word, each in said.items() if each}
+    split_of = {word: split for word, (split, _) in said.items()}
     if "train" not in split_of.values():
         named = columns.split or " and ".join(columns.marks.values())
         raise UserError(f"{where}: column {named} has no train, only {', '.join(words)}")

@@ -1,28 +1,39 @@
 """Columns of yes and no in a table: a column per class of which one holds, or the images of a split."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
+from sweep.data import layout
 from sweep.data.table import Table, plain
 from sweep.errors import UserError
 
 YES = frozenset({"1", "1.0", "true", "yes", "t", "y"})
 NO = frozenset({"0", "0.0", "false", "no", "f", "n", ""})
-# What a column is called that marks a split's images.
-SPLITS = {
-    "train": ("train", "istrain", "training", "istraining", "trainingimage", "istrainingimage"),
-    "val": ("val", "isval", "valid", "isvalid", "validation", "isvalidation"),
-    "test": ("test", "istest", "testing", "istesting", "testimage", "istestimage"),
-}
+# What a column may be called that marks a split's images, in letters and digits alone: is_training_img, testset, ...
+MARK = re.compile(rf"(?:is|in|for|used?)*({'|'.join(layout.SPLIT_OF)})(?:im(?:g|age)|sample|set|split|data|flag)*s?")
 
 
 def of_splits(opened: Table, names: Sequence[str]) -> dict[str, str]:
     """Return the columns, of these, that mark the images of a split, by split."""
-    found = {}
-    for split, words in SPLITS.items():
-        named = [name for name in names if plain(name) in words]
-        if len(named) == 1 and _marked(opened.column(named[0])) is not None:
-            found[split] = named[0]
-    return found
+    words = {name: found[1] for name in names if (found := MARK.fullmatch(plain(name)))}
+    split_of = {word: split for word, (split, _) in layout.split_names(words.values()).items()}
+    named: dict[str, list[str]] = {}
+    for name, word in words.items():
+        named.setdefault(split_of[word], []).append(name)
+    alone = {split: same[0] for split, same in named.items() if len(same) == 1}
+    return {split: name for split, name in alone.items() if _marked(opened.column(name)) is not None}
+
+
+def by_words(opened: Table, names: Iterable[str]) -> str | None:
+    """Return the first column, of these, of which every cell names a split, training and another one among them."""
+    for name in names:
+        with suppress(UserError):  # what cannot be read as text says nothing
+            said = layout.split_names(words := {*opened.column(name)})
+            plain_words = words == said.keys() and not any(rest for _, rest in said.values())
+            if plain_words and {"train"} < {split for split, _ in said.values()}:
+                return name
+    return None
 
 
 def splits(where: str, opened: Table, marks: Mapping[str, str]) -> list[str]:

@@ -15,9 +15,9 @@ def by_name(root: str, found: list[Path], own_test: OwnTest, layout_of: str) -> 
     layout_of: what there may be, for errors.
     """
     named: dict[str, list[Path]] = {}
+    said = layout.split_names(file.stem for file in found)
     for file in found:
-        said = layout.split_name(file.stem)
-        named.setdefault(said[0] if said else "", []).append(file)
+        named.setdefault(said[file.stem][0] if file.stem in said else "", []).append(file)
     if list(named) == [""]:
         return {"train": found}, []
     if "" in named or "train" not in named:

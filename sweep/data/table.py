@@ -75,8 +75,9 @@ def find(names: Iterable[str], words: tuple[str, ...]) -> list[str]:
     >>> find(["Image Path", "y", "Label"], LABEL)
     ['Label', 'y']
     """
-    known = [name for name in names if plain(name) in words]
-    return sorted(known, key=lambda name: words.index(plain(name)))
+    called = {name: {plain(name), plain(name).removesuffix("s")} & {*words} for name in names}
+    known = [name for name, own in called.items() if own]
+    return sorted(known, key=lambda name: min(map(words.index, called[name])))
 
 
 def plain(name: str) -> str:

@@ -11,8 +11,6 @@ from typing import NamedTuple
 from sweep.data import decode, layout
 from sweep.errors import UserError
 
-MASKS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "-mask", "-seg")
-
 
 class Found(NamedTuple):
     """An image file. linked: whether a link inside its class folder leads to it. real: where it lies."""
@@ -75,30 +73,6 @@ def fits(path: Path, top: Path, pattern: str | None) -> bool:
         return False
     below = path.relative_to(top) if path.is_relative_to(top) else path
     return fnmatchcase(path.name, pattern) or fnmatchcase(below.as_posix(), pattern)
-
-
-def paired(files: list[Path]) -> str | None:
-    """Return a sentence if names pair up as an image's and its mask's do; None if not.
-
-    >>> paired([Path("a/1.png"), Path("a/1_mask.png")])
-    '1 files are called as masks of others (such as 1_mask.png); data.exclude="*_mask.*" leaves them out'
-    """
-    stems = {(path.parent, path.stem.casefold()) for path in files}
-    for ending in MASKS:
-        masks = [path for path in files if _is_mask(path, ending, stems)]
-        if masks:
-            name = masks[0].name
-            pattern = f"*{Path(name).stem[-len(ending) :]}.*"
-            return (
-                f'{len(masks)} files are called as masks of others (such as {name}); data.exclude="{pattern}" '
-                "leaves them out"
-            )
-    return None
-
-
-def _is_mask(path: Path, ending: str, stems: set[tuple[Path, str]]) -> bool:
-    stem = path.stem.casefold()
-    return stem.endswith(ending) and (path.parent, stem.removesuffix(ending)) in stems
 
 
 def _walk(root: str, top: Path, tally: Tally) -> Iterator[Found]:

@@ -123,9 +123,8 @@ def _files(root: str, path: Path, own_test: OwnTest) -> tuple[dict[str, list[Pat
         return shards.by_name(root, found, own_test, LAYOUT)
     folders = {name: _archives(path / name) for name in layout.subfolders(path)}
     splits: dict[str, list[Path]] = {}
-    for name, inside in folders.items():
-        if inside and (said := layout.split_name(name)):
-            splits.setdefault(said[0], []).extend(inside)
+    for name, (split, _) in layout.split_names(name for name, inside in folders.items() if inside).items():
+        splits.setdefault(split, []).extend(folders[name])
     if "train" not in splits:
         seen = ", ".join(f"{name}/" for name, inside in folders.items() if inside) or "no archives"
         raise UserError(f"data.root={root}: no training archives in it, but {seen}; use {LAYOUT}")

@@ -58,6 +58,8 @@ def read(path: Path) -> Content:
     try:
         with path.open("rb") as file:
             start = file.read(9)
+        if not start:
+            raise not_plain(path, "it is empty")
         for begins, what in OTHERS.items():
             if start.startswith(begins):
                 raise UserError(f"source.path={path}: is no file of weights of torch: {what}")

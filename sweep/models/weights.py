@@ -119,12 +119,24 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
         f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
         f"{shown}, {len(own) - len(loaded)} missing{lacks}{aside}"
     )
-    print("\n".join(notes), flush=True)
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
     _, classifier = build.split_state(tensors, model, image_size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
     known = {each: value.float() for each, value in classifier.items()} if whole else None
+    notes += [] if known else _other_heads({**tensors, **place.others}, own, origin)
+    print("\n".join(notes), flush=True)
     return Weights(state, head=known, notes=tuple(notes))
+
+
+def _other_heads(tensors: build.State, own: build.State, origin: str) -> list[str]:
+    """Return a sentence if the last matrix that is not of the backbone, or a copy of it, may be a classifier's."""
+    for name in reversed(tensors):
+        parts, value = name.split("."), tensors[name]
+        of_backbone = any(".".join(parts[place:]) in own for place in range(len(parts)))
+        if parts[-1] == "weight" and value.dim() == 2 and not of_backbone:
+            rows = len(value)
+            return [f"{origin}: {name} has {rows} rows; if these are its classes, add source.n_classes={rows}"]
+    return []
 
 
 def head_classes(path: Path, model: str, image_size: int, key: str | None = None) -> int | None:
