@@ -171,11 +171,11 @@ def test_other_settings_that_vary_get_a_table_and_a_verdict_each(tmp_path: Path)
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 36
     lines = (tmp_path / "report.md").read_text().split("## Side by side")[1].splitlines()
     assert [cell.strip() for cell in lines[4].split("|")[1:-1]] == [
-        "task", "frozen", "model.name=resnet18", "model.name=resnet34"
+        "task", "model.name", "0 frozen", "2 frozen", "4 frozen"
     ]  # fmt: skip
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[6:15]]
-    assert rows[0] == ["digits", "0", "80.1", "80.1"]
-    assert rows[2] == ["digits", "4", "90.1*", "90.1*"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[6:12]]
+    assert rows[0] == ["digits", "resnet18", "80.1", "85.1", "90.1*"]
+    assert [row[:2] for row in rows[1:3]] == [["digits", "resnet34"], [rows[2][0], "resnet18"]]
     assert "\n\nSide by side\n\n" in made.text
     write_sweep(tmp_path)
     report.build(tmp_path)
@@ -264,6 +264,87 @@ def test_similarity_and_scores_are_tested_shown_and_drawn(tmp_path: Path) -> Non
         assert image.size == plain, "two scores make no curve"
 
 
+def test_a_map_shows_where_tasks_lie_and_what_to_keep_there(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    report.build(tmp_path)
+    assert "How near the tasks are" not in (tmp_path / "report.html").read_text(), "nothing was measured"
+
+    def measure(member: Record) -> None:
+        place = list(CASES).index(member.facts.task) / 2
+        vars(member).update(similarity=place, similarity_low=place - 0.1, similarity_high=place + 0.1)
+
+    edit(tmp_path, points, measure)
+    report.build(tmp_path)
+    page = (tmp_path / "report.html").read_text().split('<section id="map"')[1].split("</section>")[0]
+    for task, place in zip(CASES, ("0.00", "0.50", "1.00"), strict=True):
+        kept = json.loads((tmp_path / "verdict.json").read_text())["kept_depth"][task]
+        assert re.search(rf"{task}: distance {place}, \d+ classes, \d+ of the source, keep {kept} of 5", page)
+
+
+def test_what_is_near_chance_is_called_so_and_nothing_is_kept(tmp_path: Path) -> None:
+    points = with_facts(write_sweep(tmp_path), lambda each: {"case": "unknown"})
+    lost = [point for point in points if point.facts.task == "digits"]
+    edit(tmp_path, lost, lambda member: setattr(member, "test_accuracy", 0.1 if member.selected else None))
+    made = report.build(tmp_path, points, StudyConfig())
+    assert (
+        "digits: near chance at every depth (4 of 5 frozen: test 10.0 %, validation 50.0 %); none can be" in made.text
+    )
+    rows = [line for line in made.text.splitlines() if line.startswith("digits  ")]
+    assert len(rows) == 3
+    assert not any("keep" in line or "good" in line for line in rows)
+    assert json.loads((tmp_path / "verdict.json").read_text())["without_signal"] == ["digits"]
+    assert "letters: keep" in made.text
+
+
+def test_intervals_and_losses_stay_where_accuracies_can_be(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    edit(tmp_path, points, lambda member: setattr(member, "test_accuracy", (0.5, 0.9)[member.seed]))
+    report.build(tmp_path)
+    cells = pd.read_csv(tmp_path / "summary.csv")
+    assert (cells["low"] >= 0).all()
+    assert (cells["high"] <= 1).all()
+    for choice in json.loads((tmp_path / "verdict.json").read_text())["choices"].values():
+        assert max(choice["expected_loss"]) < 100
+        assert np.abs(choice["gain"]).max() <= 100
+        assert all(0 <= each <= 1 for each in choice["likely"])
+
+
+def test_the_certificates_are_counted(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    report.build(tmp_path)
+    assert "Frozen means frozen" not in (tmp_path / "report.md").read_text(), "records that have none"
+
+    def certify(member: Record) -> None:
+        member.frozen_params = 100 * member.facts.freeze_depth
+        member.certificate = {"before": "a", "after": "a", "covers": "all" if member.seed else "parameters"}
+
+    edit(tmp_path, points, certify)
+    report.build(tmp_path)
+    text = " ".join((tmp_path / "report.md").read_text().split())
+    assert "In 48 of 48 networks with frozen blocks, every frozen tensor is what it was before training" in text
+    assert "In 24 of them these are the parameters alone" in text
+    edit(tmp_path, points[1:2], lambda member: member.certificate.update(after="b"))
+    report.build(tmp_path)
+    assert "In 44 of 48 networks" in (tmp_path / "report.md").read_text()
+    assert pd.read_csv(tmp_path / "table.csv")["certificate"].value_counts()["changed"] == 4
+
+
+def test_times_of_several_devices_are_doubted(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    edit(tmp_path, points, lambda member: setattr(member, "device", "cpu"))
+    assert "different devices" not in report.build(tmp_path).text
+    edit(tmp_path, points[:1], lambda member: setattr(member, "device", ("cpu", "H100")[member.seed]))
+    assert "Seeds were trained on different devices" in report.build(tmp_path).text
+
+
+def test_the_counts_of_seeds_are_in_the_order_of_the_arms(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path)
+    random = next(point for point in points if not point.facts.pretrained)
+    (record.job_folder(tmp_path, random.job) / "seed-0.json").unlink()
+    row = next(line for line in report.build(tmp_path).text.splitlines() if line.startswith("digits  "))
+    assert " 2/1 " in row
+
+
 def test_cases_are_measured_where_not_declared_and_doubted_where_they_differ(tmp_path: Path) -> None:
     near = {"digits": True, "letters": None, "waves": True}
     points = with_facts(
@@ -295,7 +376,7 @@ def test_terminal_shows_the_verdict_in_few_lines(tmp_path: Path) -> None:
     write_sweep(tmp_path)
     text = report.build(tmp_path).text
     answer, comparison, how, verdict = text.split("\n\n")
-    assert [line.split()[0] for line in answer.splitlines()] == ["digits:", "letters:", "waves:", "The"]
+    assert [line.split()[0] for line in answer.splitlines()] == ["digits:", "letters:", "waves:", "The", "Two"]
     assert comparison.split()[0] == "task"
     assert how.startswith("Test accuracy in %")
     lines = verdict.splitlines()
@@ -347,7 +428,7 @@ def test_what_still_rose_and_what_is_at_chance_is_said(tmp_path: Path) -> None:
     edit(tmp_path, random, lambda member: setattr(member, "test_accuracy", 0.09 if member.selected else None))
     text = report.build(tmp_path, points, StudyConfig()).text
     assert "still rose at the end in 1 of 18 cells (digits pretrained 4): raise epochs" in text
-    assert "told from chance in 1 of 18 cells (digits random 0)" in text
+    assert "told from chance in 1 of 9 cells (digits random 0)" in text
     edit(
         tmp_path,
         random,

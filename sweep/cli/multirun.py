@@ -70,7 +70,7 @@ def run(
             paths.clean(folder)
         if owed:
             root.mkdir(parents=True, exist_ok=True)
-            with log.kept(root, config.log_level) as stay, Progress(len(sweep.points), sweep.labels) as progress:
+            with log.kept(root, config.log_level) as stay, Progress(len(owed), sweep.labels) as progress:
                 log.say(f"{count}, {len(owed)} to train; results go to {root}, as they come to report.html there")
                 progress.on_end = shown.show
                 session = prepare(list(owed.values()), root, progress, elsewhere)

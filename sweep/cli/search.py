@@ -117,7 +117,8 @@ class Search:
         seconds = prices(self.n_depths, self.runs)
         late = sorted({depth for depth, _ in near(cells, self.runs) if seconds[depth] >= left()})
         if late:
-            self.notes.append(f"out of time for more networks with {', '.join(map(str, late))} frozen")
+            which = "" if len(late) == self.n_depths else f" with {', '.join(map(str, late))} frozen"
+            self.notes.append(f"out of time for more networks{which}")
 
     def belief(self) -> Belief:
         """Return what is believed by now."""

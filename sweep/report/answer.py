@@ -16,7 +16,9 @@ def rule(judged: Decision) -> str:
 
 
 def mark(judged: Decision, task: str, depth: int) -> str:
-    """Return what is written behind a depth's accuracy: the one to keep, or another good one."""
+    """Return what is written behind an accuracy: whether the depth is to be kept, or good; "" of chance."""
+    if task in judged.without_signal:
+        return ""
     if judged.kept_depth.get(task) == depth:
         return " keep"
     choice = judged.choices.get(task)
@@ -80,12 +82,13 @@ def kept_rows(judged: Decision, tasks: Mapping[str, TaskEvidence]) -> list[Row]:
             line |= {"distance": "" if each.similarity is None else f"{each.similarity:.3g}"}
         regret = judged.regret.get(task, {})
         lines.append(line | {f"lost: {way}": "" if x is None else f"{x:.1f}" for way, x in regret.items()})
-    return lines
+    said = {name for line in lines for name, cell in line.items() if cell}
+    return [{name: cell for name, cell in line.items() if name in said} for line in lines]
 
 
 def _sureness(choice: Choice | None, depth: int) -> Row:
     """Return how sure it is that this depth is to be kept, what it is expected to lose, and what it costs."""
-    names = ("good depths", "deepest good one, %", "expected loss", "training time", "margin / gain, %")
+    names = ("good depths", "to keep, %", "expected loss", "training time", "margin / above chance, %")
     if choice is None:
         return dict.fromkeys(names, "")
     here = choice.depths.index(depth)

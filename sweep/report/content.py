@@ -42,7 +42,7 @@ class Section:
 
     variant: Variant
     rule: str  # what the verdict says of the rule of thumb; "" where there is nothing to say of it
-    plain: list[str]  # a line per task: which depth to keep, which cannot be told from it, what each costs
+    plain: list[str]  # a line per task: which depth to keep, which may be as good, what each costs
     findings: list[str]  # what it rests on
     warnings: list[str]  # what a reader should know before trusting the table
     comparison: list[Row]
@@ -74,6 +74,7 @@ class Content:
     notes: list[str]
     doubts: list[str]
     missing: list[str]
+    certificate: list[str]  # what is known of the frozen tensors, before and after training
     settings: dict[str, str]
     mistakes: Sequence["Mistakes"] = ()  # of the models to keep, where their predictions are known
 
@@ -108,13 +109,14 @@ def gather(
         summary=summary,
         curves=curves,
         sections=[_section(each) for each in variants],
-        side_by_side=side_by_side(variants) if len(variants) > 1 else [],
+        side_by_side=side_by_side(variants, varied) if len(variants) > 1 else [],
         luck=luck(variants) if varied == ["source.seed"] else [],
         epochs=by_epoch(curves, study),
         note=study.note,
         notes=[*notes],
-        doubts=table.contradictions(rows),
+        doubts=[*table.contradictions(rows), *_devices(rows)],
         missing=table.missing(rows),
+        certificate=certificate(rows),
         settings=settings(rows) | ({"command": command} if command else {}),
     )
 
@@ -159,9 +161,10 @@ def comparison(variant: Variant) -> list[Row]:
     """Return the table that a reader compares: a row per task and depth, test accuracy in %, mean +- 95 % interval."""
     lines = []
     both = set(variant.summary["pretrained"]) == {True, False}
+    compared = {str(task): part.nunique() for task, part in variant.summary.groupby("task")["freeze_depth"]}
     for (task, case, depth), cell in variant.summary.groupby(["task", "case", "freeze_depth"], sort=False):
         arms = {bool(row["pretrained"]): row for _, row in cell.iterrows()}
-        mark = answer.mark(variant.verdict, str(task), int(str(depth)))
+        mark = answer.mark(variant.verdict, str(task), int(str(depth))) if compared[str(task)] > 1 else ""
         line = {"task": str(task), "case": str(case), "frozen": f"{depth}/{cell['n_blocks'].iloc[0]}"}
         if variant.summary["pretrained"].eq(True).any():
             line["pretrained"] = accuracy(arms.get(True)) + mark
@@ -172,8 +175,8 @@ def comparison(variant: Variant) -> list[Row]:
         if True in arms and False in arms:
             gain = 100 * (arms[True]["mean"] - arms[False]["mean"])
             line["gain"] = f"{gain:+.1f}" if np.isfinite(gain) else ""
-        counts = sorted({str(int(row["n"])) for row in arms.values()})
-        line["seeds"] = "/".join(counts)
+        counts = [str(int(row["n"])) for _, row in sorted(arms.items(), reverse=True)]  # pretrained first
+        line["seeds"] = "/".join(dict.fromkeys(counts))
         times = [row["seconds_per_epoch"] for row in arms.values()]
         line["s/epoch"] = " ".join(f"{seconds:.3f}" if np.isfinite(seconds) else "-" for seconds in times)
         lines.append(line)
@@ -190,23 +193,22 @@ def accuracy(row: Any) -> str:
     return percent(row["mean"]) + (f" ± {percent(half)}" if np.isfinite(half) else "")
 
 
-def side_by_side(variants: Sequence[Variant]) -> list[Row]:
-    """Return test accuracy in % of the pretrained arm: a row per task and depth, * = the task's best."""
-    cells: dict[tuple[str, int], dict[str, float]] = {}
-    for variant in variants:
-        arm = variant.summary[variant.summary["pretrained"].astype(bool)]
-        for task, depth, mean in zip(arm["task"], arm["freeze_depth"], arm["mean"], strict=True):
-            cells.setdefault((str(task), int(depth)), {})[variant.label] = float(mean)
-    best: dict[str, float] = {}
-    for (task, _), row in cells.items():
-        best[task] = max([best.get(task, 0.0), *(mean for mean in row.values() if np.isfinite(mean))])
+def side_by_side(variants: Sequence[Variant], varied: Sequence[str]) -> list[Row]:
+    """Return test accuracy in % of the pretrained arm: a row per task and variant, a column per depth, * = best."""
+    arms = [variant.summary[variant.summary["pretrained"].astype(bool)] for variant in variants]
+    cells = pd.concat(arms)
+    best = cells.groupby("task")["mean"].max()
+    depths = sorted(int(depth) for depth in cells["freeze_depth"].unique())
     lines = []
-    for (task, depth), row in cells.items():
-        line = {"task": task, "frozen": str(depth)}
-        for variant in variants:
-            mean = row.get(variant.label, float("nan"))
-            line[variant.label] = percent(mean) + ("*" if mean == best[task] else "")
-        lines.append(line)
+    for task in cells["task"].unique():
+        for part in (arm[arm["task"] == task].set_index("freeze_depth") for arm in arms):
+            if part.empty:
+                continue
+            line = {"task": str(task)} | {name: str(part[name].iloc[0]) for name in varied}
+            for depth in depths:
+                mean = float(part["mean"].get(depth, float("nan")))
+                line[f"{depth} frozen"] = percent(mean) + ("*" if mean == best[task] else "")
+            lines.append(line)
     return lines
 
 
@@ -253,10 +255,31 @@ def by_epoch(curves: pd.DataFrame, study: StudyConfig) -> list[Row]:
     return [{column: line.get(column, "") for column in columns} for line in lines]
 
 
+def certificate(rows: pd.DataFrame) -> list[str]:
+    """Return in how many networks the frozen tensors are, after training, those of before, by their hashes."""
+    known = rows.loc[rows["frozen_params"].fillna(0).gt(0), "certificate"].dropna()
+    if known.empty:
+        return []
+    same, tracked = int((known != "changed").sum()), int((known == "parameters").sum())
+    lines = [
+        f"In {same} of {len(known)} networks with frozen blocks, every frozen tensor is what it was before training, by"
+        " the hashes in their records."
+    ]
+    if tracked:
+        lines.append(f"In {tracked} of them these are the parameters alone: statistics of BatchNorm follow the images.")
+    return lines
+
+
+def _devices(rows: pd.DataFrame) -> list[str]:
+    """Return a sentence if times are means over different devices."""
+    mixed = rows.groupby(["task", "pretrained", "freeze_depth"])["device"].nunique().gt(1).any()
+    return ["Seeds were trained on different devices: times are means over these, and say little."] if mixed else []
+
+
 def settings(rows: pd.DataFrame) -> dict[str, str]:
     """Return under which settings the rows came about, in words."""
     counted = [
-        f"{task} {part['n_train'].dropna().astype(int).unique().tolist()}"
+        f"{task} {', '.join(map(str, part['n_train'].dropna().astype(int).unique())) or 'none'}"
         for task, part in rows.groupby("task", sort=False)
     ]
     trained = rows[rows["status"].isin(["ok", "diverged"])]

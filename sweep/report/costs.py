@@ -9,15 +9,24 @@ import pandas as pd
 from sweep.report.answer import Row
 from sweep.stats.types import Decision
 
+NOISE = 1.1  # times what a training took, which another of the same kind may take
+
 
 def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
-    """Return the answer, a line per task: which depth to keep, which cannot be told from it, what each costs."""
+    """Return the answer, a line per task: which depth to keep, which may be as good, what each costs."""
     if not judged.kept_depth:
         return ["No depth can be compared."]
     arm = summary[summary["pretrained"].astype(bool)]
     cells = {(str(row["task"]), int(row["freeze_depth"])): row for _, row in arm.iterrows()}
     lines = []
     for task, kept in judged.kept_depth.items():
+        if task in judged.without_signal:
+            best = cells[task, kept]
+            lines.append(
+                f"{task}: near chance at every depth ({kept} of {best['n_blocks']} frozen: {_cost(best)}); none can be"
+                " chosen."
+            )
+            continue
         if sum(name == task for name, _ in cells) < 2:
             lines.append(f"{task}: one depth, {kept}, was tried ({_cost(cells[task, kept])}): none to compare it with.")
             continue
@@ -25,13 +34,23 @@ def plain_words(judged: Decision, summary: pd.DataFrame) -> list[str]:
         line = f"{task}: keep {kept} of {blocks} blocks frozen ({_cost(cells[task, kept])})."
         choice = judged.choices.get(task)
         others = [depth for depth in choice.good if depth != kept] if choice else []
-        if others:
-            named = ", ".join(f"{depth} ({_cost(cells[task, depth])})" for depth in others)
-            line += f" Cannot be told apart from it: {named}."
+        if choice and others:
+            likely = dict(zip(choice.depths, choice.likely, strict=True))
+            named = [f"{depth} ({chance(likely[depth])} likely; {_cost(cells[task, depth])})" for depth in others]
+            line += f" May be as good: {', '.join(named)}."
         elif choice:
-            line += " No other depth that was tried can be told to be as good."
+            line += " No other depth that was tried may be as good."
         lines.append(line)
     return lines
+
+
+def chance(share: float) -> str:
+    """Return a probability in whole %, as it is read.
+
+    >>> chance(0.634), chance(0.004)
+    ('63 %', 'under 1 %')
+    """
+    return f"{100 * share:.0f} %" if share >= 0.005 else "under 1 %"
 
 
 def _cost(cell: Any) -> str:
@@ -75,15 +94,17 @@ def duration(seconds: float) -> str:
 
 
 def front(seconds: Sequence[float], accuracy: Sequence[float]) -> list[bool]:
-    """Return which are on the Pareto front: nothing is as fast or faster and more accurate, or as accurate and faster.
+    """Return which are on the Pareto front: none is as fast or faster and more accurate, or as accurate and faster.
 
-    >>> front([1.0, 2.0, 3.0, 3.0], [0.5, 0.7, 0.6, 0.7])
-    [True, True, False, False]
+    Times within NOISE of each other are equal.
+
+    >>> front([1.0, 2.0, 3.0, 3.0, 1.97], [0.5, 0.7, 0.6, 0.7, 0.6])
+    [True, True, False, False, False]
     """
     pairs = list(zip(seconds, accuracy, strict=True))
 
     def beaten(time: float, share: float) -> bool:
-        return any(t <= time and a >= share and (t, a) != (time, share) for t, a in pairs)
+        return any((t <= NOISE * time and a > share) or (t < time and a >= share) for t, a in pairs)
 
     return [bool(np.isfinite(pair).all()) and not beaten(*pair) for pair in pairs]
 

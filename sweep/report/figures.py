@@ -104,11 +104,11 @@ def draw_task(axis: Axes, variant: Variant, task: str) -> None:
             half = np.nan_to_num(half_shown(arm))
             axis.errorbar(arm["freeze_depth"], 100 * arm["mean"], yerr=100 * half, label=label, capsize=3, **style)
     choice = variant.verdict.choices.get(task)
-    if choice and len(choice.good) > 1:
+    if choice and len(choice.good) > 1 and task not in variant.verdict.without_signal:
         here = part[pretrained & part["freeze_depth"].isin(choice.good)]
         ring: dict[str, Any] = {"mfc": "none", "mec": "#e6550d", "markersize": 14, "markeredgewidth": 1.5, "zorder": 4}
         axis.plot(here["freeze_depth"], 100 * here["mean"], "o", label="good depths", **ring)
-    if task in variant.verdict.kept_depth:
+    if task in variant.verdict.kept_depth and task not in variant.verdict.without_signal:
         here = part[pretrained & (part["freeze_depth"] == variant.verdict.kept_depth[task])]
         style = {"color": "black", "markersize": 15, "zorder": 5}
         axis.plot(here["freeze_depth"], 100 * here["mean"], "*", label="depth to keep", **style)

@@ -82,7 +82,7 @@ class Mistakes:
                 "task": self.task,
                 "true class": self.classes[true],
                 "taken for": self.classes[taken],
-                "images": str(wrong[true, taken]),
+                "predictions": str(wrong[true, taken]),
                 "of its class, %": f"{100 * wrong[true, taken] / totals[true]:.1f}",
             }
             for true, taken in places

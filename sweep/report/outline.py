@@ -7,28 +7,30 @@ from sweep.report.answer import Row
 from sweep.report.content import Content, Section
 from sweep.report.mistakes import Mistakes
 
+MANY = 9  # tasks
 HOW_TO_READ = (
     "Test accuracy in %, mean ± half its 95 % interval over seeds and test images (two-way: Student's t for the seeds,"
     " with what images add; over seeds alone for results that do not say which images were right); of two seeds,"
     " both values. validation, where pretrained weights alone were trained, is their mean validation accuracy. frozen"
-    " is"
-    " freeze_depth of all blocks; keep marks the deepest depth whose mean is within the margin of the best, good the"
-    " others that cannot be told from a depth within the margin. gain is pretrained less random weights at the same"
-    " depth. With random weights, a depth above 0 is the control of frozen random features, and depth 0 is training"
-    " from scratch for the same epochs: where epochs_trained in summary.csv is all of them, it may have more to learn."
-    " The learning rate was chosen on validation data for each seed; the test split was read once, for the chosen one."
+    " is freeze_depth of all blocks; keep marks the deepest depth whose mean is within the margin of the best, good"
+    " others that may be, with a probability of 1 % or more. gain is pretrained less random weights at the same depth."
+    " With random weights, a depth above 0 is the control of frozen random features, and depth 0 is training from"
+    " scratch for the same epochs: where epochs_trained in summary.csv is all of them, it may have more to learn. The"
+    " learning rate was chosen on validation data for each seed; the test split was read once, for the chosen one."
     " s/epoch is training time without evaluation and without the pass through the frozen blocks (prefix_seconds in"
     " table.csv), pretrained then random.",
     "The depths to keep describe the test curves; to choose a depth for use, compare val_mean in summary.csv.",
 )
 IN_SHORT = (
-    "Test accuracy in %, mean ± half the 95 % interval over seeds and test images; s/epoch: pretrained, random.",
-    "keep: the deepest depth whose mean is at most {:g} % below the best; good: those that cannot be told from one"
-    " within that.",
+    "Test accuracy in %, mean ± half the 95 % interval over seeds and test images (of two seeds, both values);"
+    " s/epoch: pretrained, random.",
+    "keep: the deepest depth whose mean is at most {0:g} % below the best; good: others that may be, with a probability"
+    " of 1 % or more.",
 )
 OF_COSTS = (
-    "Training time of one model, the chosen learning rate's, mean over seeds, without the pass through the frozen"
-    " blocks. front marks what no other row of its task beats in both accuracy and time. Memory is the peak of the"
+    "Training time of one model, the chosen learning rate's, mean over seeds: its epochs with their validation, and its"
+    " share of what is done once; without the pass through the frozen blocks. front marks what no other row of its task"
+    " beats in both accuracy and time, of which a tenth is noise. Memory is the peak of the"
     " device's allocator on a GPU; on a CPU it is of the whole process, which later points share with those before"
     " them, so that there is no picture of it."
 )
@@ -40,9 +42,11 @@ OF_TESTS = (
     " scores."
 )
 OF_CHOICES = (
-    "deepest good one is the probability of each depth to be that, given what seeds and images leave open; expected"
-    " loss is in accuracy points against the best depth, whichever that is; training time is the depth's share of the"
-    " slowest depth's; margin / gain is the margin as a share of what the best depth has above chance."
+    "to keep is the probability of each depth to be the deepest good one, given what seeds and images leave open;"
+    " expected loss is in accuracy points against the best depth, whichever that is; training time is the depth's share"
+    " of the slowest depth's; margin / above chance is the margin as a share of what the best depth has above chance;"
+    " classes are the task's and the source's; distance is of its images to the source's (0: the source's own other"
+    " half, 1: its pixels shuffled)."
 )
 OF_LUCK = (
     "Standard deviation in accuracy points, mean over tasks: of source networks, of seeds under one source, of the mean"
@@ -109,6 +113,8 @@ def outline(said: Content, running: bool = False) -> list[Part]:
         Part("curves", "Learning curves", _pictures(said, "curves")),
         Part("mistakes", "What the models to keep mistake", [*_mistakes(said)]),
         Part("scores", "Transferability scores by depth", _pictures(said, "scores")),
+        Part("map", "How near the tasks are to the source", [*_pictures(said, "map")]),
+        Part("certificate", "Frozen means frozen", _text(said.certificate)),
         Part("notes", "Notes on images and weights", [Block("list", said.notes)] if said.notes else []),
         Part("missing", "Missing", _missing(said, running), _titled("Missing", said.missing)),
         Part("setting", "Setting", [Block("facts", rows=[{"key": k, "value": v} for k, v in said.settings.items()])]),
@@ -131,8 +137,9 @@ def _each(said: Content, blocks_of: Callable[[Section], Iterable[Block]]) -> Ite
 
 
 def _answer(section: Section) -> Iterator[Block]:
-    yield Block("list", section.plain)
-    yield from _text([section.rule] if section.rule else [])
+    rule = _text([section.rule] if section.rule else [])
+    tasks = [Block("list", section.plain)]
+    yield from rule + tasks if len(section.plain) > MANY else tasks + rule  # of a study, the rule is what is asked
     yield from _text(section.warnings)
 
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweep import paths
-from sweep.report import panels
+from sweep.report import panels, similarity
 from sweep.report.content import Content
 from sweep.report.outline import outline, shown
 
@@ -61,6 +61,8 @@ def html(said: Content, running: Running | None = None) -> str:
         said=said,
         parts=shown(parts, lambda block: drawn[block.picture, block.label]),
         panels=drawn,
+        has_random=not said.summary["pretrained"].astype(bool).all(),
+        map_caption=similarity.CAPTION,
         running=running,
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),

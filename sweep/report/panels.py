@@ -1,77 +1,23 @@
-"""The pictures of report.html: small SVG panels, one per task, drawn by matplotlib.
+"""The pictures of report.html: a panel per task, or one of all tasks."""
 
-Their colours are variables of the page's style, so one drawing is right in light, dark and print; every point says its
-value in a tooltip, and every panel in words to whoever cannot see it.
-"""
-
-import io
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from sweep.report import content, costs, figures
+from sweep.report import content, costs, figures, similarity
 from sweep.report.content import Content, Variant
-
-SIZE = (4.0, 2.9)  # inches; 1 inch is 72 units of the SVG
-AXES = (0.13, 0.155, 0.85, 0.815)  # left, bottom, width, height
-WITH_LEGEND = (0.13, 0.155, 0.66, 0.815)
-# Viridis, of which the page's style has a lighter part for dark screens.
-DEPTHS = ("#440154", "#443a83", "#31688e", "#21908d", "#35b779", "#5a9a1f")
-COLOURS = {
-    "#08519c": "var(--pretrained)",
-    "#7f7f7f": "var(--random)",
-    "#e6550d": "var(--good)",
-    "#dddddd": "var(--grid)",
-    "#000000": "var(--ink)",
-    "#ffffff": "var(--paper)",
-    **{colour: f"var(--depth-{number})" for number, colour in enumerate(DEPTHS)},
-}
-MARKERS = "os^Dv<>PXph8"
-CLEAR = 7.5  # of the SVG's units from the middle of a number to that of another, or of a marker
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.fontsize": 8.5,
-    "legend.title_fontsize": 8.5,
-}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """title: the task; alt: what it shows, in words."""
-
-    title: str
-    alt: str
-    svg: Markup
-
-
-@dataclass
-class Tips:
-    """What points say when they are pointed at."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def add(self, axis: Axes, x: float, y: float, text: str) -> None:
-        """Put a wide invisible point there that says this."""
-        axis.add_line(Line2D([x], [y], marker="o", color="none", markersize=14, gid=f"tip-{len(self.texts)}", zorder=9))
-        self.texts.append(text)
+from sweep.report.drawing import AXES, CLEAR, DEPTHS, MARKERS, STYLE, WITH_LEGEND, Panel, Tips, grid, panel, svg
 
 
 def of(kind: str, said: Content, variant: Variant) -> list[Panel]:
-    """Return the panels of this kind (accuracy, cost, memory, curves, scores) for every task with something to show."""
+    """Return the panels of this kind (accuracy, cost, memory, curves, scores, map) with something to show."""
+    if kind == "map":
+        return similarity.panels(said, variant)
     found = [_drawn(kind, said, variant, str(task)) for task in variant.summary["task"].unique()]
     return [panel for panel in found if panel]
 
@@ -111,7 +57,7 @@ def accuracy(variant: Variant, task: str) -> Panel | None:
     if part.empty:
         return None
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"accuracy {variant.label} {task}"}):
-        figure, axis = _panel(AXES)
+        figure, axis = panel(AXES)
         figures.draw_task(axis, variant, task)
         axis.set_title("")
         axis.set_ylabel("test accuracy, %")
@@ -121,7 +67,7 @@ def accuracy(variant: Variant, task: str) -> Panel | None:
             tips.add(axis, cell["freeze_depth"], 100 * cell["mean"], said)
             words.append(said)
         case = str(part["case"].iloc[0]).replace("_", ", ")
-        return Panel(f"{task} ({case})", f"Test accuracy in % of {task}. {'; '.join(words)}.", _svg(figure, tips))
+        return Panel(f"{task} ({case})", f"Test accuracy in % of {task}. {'; '.join(words)}.", svg(figure, tips))
 
 
 def cost(variant: Variant, task: str) -> Panel | None:
@@ -149,7 +95,7 @@ def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: 
         return None
     task = str(part["task"].iloc[0])
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"{name} {label} {task}"}):
-        figure, axis = _panel(AXES)
+        figure, axis = panel(AXES)
         tips, words = Tips(), []
         best = costs.front(spent.tolist(), part["mean"].tolist())
         line = spent[best].sort_values()
@@ -170,8 +116,8 @@ def _against(part: pd.DataFrame, spent: pd.Series, name: str, unit: str, label: 
         _numbers(axis, zip(spent, heights, strict=True), part["freeze_depth"])
         axis.set_xlabel(f"{name} of one model, {unit}" if unit == "s" else f"{name}, {unit}")
         axis.set_ylabel("test accuracy, %")
-        _grid(axis)
-        return Panel(task, f"Test accuracy against {name}, {task}. {'; '.join(words)}.", _svg(figure, tips))
+        grid(axis)
+        return Panel(task, f"Test accuracy against {name}, {task}. {'; '.join(words)}.", svg(figure, tips))
 
 
 def _numbers(axis: Axes, places: Iterable[tuple[float, float]], numbers: Iterable[int]) -> None:
@@ -215,7 +161,7 @@ def curves(said: Content, variant: Variant, task: str) -> Panel | None:
         return None
     depths = sorted(whole["freeze_depth"].unique().tolist())
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"curves {variant.label} {task}"}):
-        figure, axis = _panel(WITH_LEGEND)
+        figure, axis = panel(WITH_LEGEND)
         tips, words = Tips(), []
         for (is_pretrained, depth), line in means.groupby(["pretrained", "freeze_depth"]):
             epochs, values = 1 + line.index.get_level_values("epoch").to_numpy(int), line.to_numpy(float)
@@ -231,11 +177,11 @@ def curves(said: Content, variant: Variant, task: str) -> Panel | None:
         axis.set_xlim(0.5, 0.5 + means.index.get_level_values("epoch").max() + 1)
         axis.set_xlabel("epoch")
         axis.set_ylabel(name)
-        _grid(axis)
+        grid(axis)
         styles = [_depth_style(number, len(depths), True, 1) for number in range(len(depths))]
         handles = [axis.plot([], [], **style, label=str(depth))[0] for style, depth in zip(styles, depths, strict=True)]
         axis.legend(handles=handles, title="frozen", loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False)
-        return Panel(task, f"{name.capitalize()} by epoch, {task}. {'; '.join(words)}.", _svg(figure, tips))
+        return Panel(task, f"{name.capitalize()} by epoch, {task}. {'; '.join(words)}.", svg(figure, tips))
 
 
 def chosen_curves(said: Content, variant: Variant, task: str) -> pd.DataFrame:
@@ -262,7 +208,7 @@ def scores(variant: Variant, task: str) -> Panel | None:
     if each is None or not drawn:
         return None
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"scores {variant.label} {task}"}):
-        figure, axis = _panel(WITH_LEGEND)
+        figure, axis = panel(WITH_LEGEND)
         tips, words = Tips(), []
         figures.draw_scores(axis, variant, each)
         axis.set_prop_cycle(None)
@@ -277,20 +223,10 @@ def scores(variant: Variant, task: str) -> Panel | None:
                 if np.isfinite(shown):
                     tips.add(axis, depth, shown, f"{name}, {depth} frozen: {value:.4g}")
         axis.set_ylabel("score, min-max")
-        _grid(axis)
+        grid(axis)
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, handlelength=1.2)
         alt = f"Transferability scores of {task}, each from 0 to 1. {'; '.join(words)}."
-        return Panel(task, alt, _svg(figure, tips))
-
-
-def _panel(place: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE)
-    return figure, figure.add_axes(place)
-
-
-def _grid(axis: Axes) -> None:
-    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
+        return Panel(task, alt, svg(figure, tips))
 
 
 def _arm(cell: pd.Series) -> str:
@@ -304,23 +240,3 @@ def _share(cell: pd.Series) -> str:
 def _spent(cell: pd.Series) -> str:
     memory = cell["peak_memory_bytes"]
     return costs.duration(cell["train_seconds"]) + (f", {memory / 2**20:.0f} MiB" if np.isfinite(memory) else "")
-
-
-def _svg(figure: Figure, tips: Tips) -> Markup:
-    """Return the figure as an element of a page: the page's colours, tooltips, and no identifier that another has."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="tip-(\d+)">', lambda found: _tip(tips.texts[int(found[1])]), text)
-    text = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", text)
-    box = re.search(r'viewBox="[^"]*"', text)
-    assert box, "matplotlib gives every figure one"
-    text = re.sub(r"<svg\b[^>]*>", f'<svg {box[0]} aria-hidden="true" focusable="false">', text, count=1)
-    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: COLOURS.get(found[0], found[0]), text)
-    return Markup(re.sub(r"\s*\n\s*", " ", text))  # matplotlib has escaped what is text in it
-
-
-def _tip(text: str) -> str:
-    return f'<g class="tip"><title>{escape(text)}</title>'

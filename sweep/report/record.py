@@ -96,6 +96,13 @@ class Record:
         return cls(Facts(**facts), **columns)
 
 
+def certified(certificate: Mapping[str, str]) -> str | None:
+    """Return which frozen tensors are the same after training: all, or the parameters; else "changed"."""
+    if not certificate:
+        return None
+    return certificate["covers"] if certificate["before"] == certificate["after"] else "changed"
+
+
 def packed(correct: npt.NDArray[np.bool_]) -> str:
     """Return one bit per image, as text."""
     return base64.b64encode(np.packbits(correct).tobytes()).decode()

@@ -26,7 +26,7 @@ from sweep.report.answer import Row
 from sweep.report.content import Content
 from sweep.report.outline import outline, shown
 
-LATER = ("metric", "val_classes", "test_classes")  # columns that older tables lack
+LATER = ("metric", "val_classes", "test_classes", "certificate")  # columns that older tables lack
 # As entities, signs of Markdown and HTML have no effect wherever they stand; a backslash could itself be escaped.
 ENTITIES = str.maketrans(
     {sign: f"&#{ord(sign)};" for sign in "<>|`$"} | dict.fromkeys("\n\r\x0b\x0c\x85\u2028\u2029", " ")

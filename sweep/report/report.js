@@ -10,7 +10,8 @@
   };
 
   const first = (text) => {
-    const number = parseFloat(text.replace("−", "-"));
+    const fraction = text.match(/^(\d+)\/(\d+)$/);
+    const number = fraction ? fraction[1] / fraction[2] : parseFloat(text.replace("−", "-"));
     return Number.isNaN(number) ? null : number;
   };
   const compare = (a, b) => {

@@ -128,9 +128,9 @@ def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
 
     name: of the sweep.
 
-    Columns: those of record.Record less curves and certificate, the sweep's name first, one column per varied setting,
-    and one per measured distance to the source (distance_x) and transferability score (score_x). Rows are in the
-    manifest's order, then by seed and learning rate.
+    Columns: those of record.Record less curves (of the certificate what certified() says), the sweep's name first, one
+    per varied setting, and one per measured distance to the source (distance_x) and transferability score (score_x).
+    Rows are in the manifest's order, then by seed and learning rate.
     """
     rows: list[dict[str, Any]] = []
     for each in reads:
@@ -150,7 +150,8 @@ def collect(name: str, reads: Sequence[Read]) -> pd.DataFrame:
     for column, prefix in (("distances", "distance_"), ("scores", "score_")):
         wide = pd.DataFrame(table.pop(column).tolist(), index=table.index)
         table = table.join(wide.add_prefix(prefix))
-    return table.drop(columns=["curves", "certificate"])
+    table["certificate"] = table["certificate"].map(record.certified).astype("string")
+    return table.drop(columns="curves")
 
 
 def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -291,6 +292,7 @@ def summary(table: pd.DataFrame, varied: list[str], curves: pd.DataFrame) -> pd.
     frame["n"] = [len(each) for each in chosen]
     frame["n_missing"] = whole["seed"].nunique() - frame["n"]
     frame[["mean", "std", "low", "high"]] = [mean_interval(_outcomes(each)) for each in chosen]
+    frame[["low", "high"]] = frame[["low", "high"]].clip(0, 1)
     frame["metric"] = of_chosen["metric"].agg(_one).reindex(frame.index)
     frame["balanced_mean"] = over_seeds("test_balanced_accuracy")
     frame["val_mean"] = over_seeds("val_accuracy")

@@ -33,6 +33,8 @@ def _of_metric(summary: pd.DataFrame) -> Iterator[str]:
 def _of_seeds(summary: pd.DataFrame) -> Iterator[str]:
     if (summary["n"] == 1).any():
         yield "One seed: no interval, and differences may be luck."
+    elif (summary["n"] == 2).any():
+        yield "Two seeds: hardly an interval, so that many depths may be as good; three say much more."
 
 
 def _of_random_weights(summary: pd.DataFrame) -> Iterator[str]:
@@ -45,7 +47,8 @@ def _of_random_weights(summary: pd.DataFrame) -> Iterator[str]:
     low = summary["low"].where(summary["n"] > 2, lower_shown.fillna(summary["mean"]))
     chance = summary[~summary["pretrained"].astype(bool) & (low <= 1 / summary["n_classes"])]
     if len(chance):
-        yield f"Random weights cannot be told from chance in {_cells(chance, summary)}: gain says no more there."
+        random = summary[~summary["pretrained"].astype(bool)]
+        yield f"Random weights cannot be told from chance in {_cells(chance, random)}: gain says no more there."
 
 
 def _of_training(summary: pd.DataFrame) -> Iterator[str]:
@@ -78,9 +81,9 @@ def _of_source(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def _cells(cells: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """Return how many rows of a summary these are, and which if they are few."""
+    """Return how many rows of those with results these are, and which if they are few."""
     weights = cells["pretrained"].map({True: "pretrained", False: "random"})
     arms = [
         f"{task} {arm} {depth}" for task, arm, depth in zip(cells["task"], weights, cells["freeze_depth"], strict=True)
     ]
-    return f"{len(arms)} of {len(summary)} cells" + (f" ({', '.join(arms)})" if len(arms) <= 6 else "")
+    return f"{len(arms)} of {(summary['n'] > 0).sum()} cells" + (f" ({', '.join(arms)})" if len(arms) <= 6 else "")

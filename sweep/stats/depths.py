@@ -46,16 +46,18 @@ def choose(task: TaskEvidence, margin: float = MARGIN) -> Choice | None:
     if min(task.accuracy.shape) < 2:
         return None
     mean = task.curve
-    drawn = mean[:, None] + _drawn(spread(task))  # (D, DRAWS)
+    drawn = (mean[:, None] + _drawn(spread(task))).clip(0, 1)  # (D, DRAWS)
     lost = drawn.max(axis=0) - drawn
-    likely = np.mean(lost <= margin + 1e-12, axis=1) >= UNLIKELY
-    likely |= mean >= mean.max() - margin - 1e-12  # what is within the margin as it stands is not left out
+    likely = np.mean(lost <= margin + 1e-12, axis=1)
+    good = likely >= UNLIKELY
+    good |= mean >= mean.max() - margin - 1e-12  # what is within the margin as it stands is not left out
     kept = kept_depths(task.depths, drawn, margin)
     chance = 1 / task.n_classes if task.n_classes else 0.0
     gained = float(mean.max()) - chance
     return Choice(
         depths=task.depths.tolist(),
-        good=task.depths[likely].tolist(),
+        good=task.depths[good].tolist(),
+        likely=likely.tolist(),
         deepest_good=[float(np.mean(kept == depth)) for depth in task.depths],
         expected_loss=(100 * lost.mean(axis=1)).tolist(),
         gain=[_interval(100 * each) for each in drawn - drawn[0]],

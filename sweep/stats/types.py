@@ -93,7 +93,8 @@ class Choice:
 
     Lists are over the depths that were tried; gains and losses are in accuracy points. See depths.py for the model.
 
-    good: those that cannot be told from a good one at 95 %.
+    good: those that may be: the set holds the truly good ones in 95 % of sweeps.
+    likely: the probability of each being good.
     deepest_good: the probability of each being the deepest good one.
     expected_loss: against the best depth, whichever that is.
     gain: 95 % interval of what each depth gains over the shallowest.
@@ -104,6 +105,7 @@ class Choice:
 
     depths: list[int]
     good: list[int]
+    likely: list[float]
     deepest_good: list[float]
     expected_loss: list[float]
     gain: list[Interval]

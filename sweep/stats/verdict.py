@@ -32,6 +32,7 @@ def decide(evidence: Evidence) -> Decision:
     known = {task: each for task, each in evidence.tasks.items() if each.case in CASES and len(each.depths) > 1}
     tasks = {task: whole[task] for task in known if task in whole and depths.has_signal(whole[task])}
     silent = [task for task in known if task in whole and task not in tasks]
+    others = [task for task, each in whole.items() if task not in known and len(each.depths) > 1]
     seen = Decision(
         "untested",
         "",
@@ -41,7 +42,7 @@ def decide(evidence: Evidence) -> Decision:
         n_seeds=_seeds(known),
         margin=evidence.margin,
         missing=_missing(evidence),
-        without_signal=silent,
+        without_signal=silent + [task for task in others if not depths.has_signal(whole[task])],
     )
     caveat = f"without {', '.join(silent)}, near chance at every depth: " if silent else ""
     if seen.missing:
