@@ -131,6 +131,24 @@ def test_wrong_normalisation_is_refused(saved: tuple[Path, models.State]) -> Non
             source.resolve(checkpoint(saved[0], **wrong), "resnet18")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4]}, {"mean": [127.5] * 3}, {"std": [255] * 3},
+     {"mean": [103.5, 116.3, 123.7], "std": [1, 1, 1]}, {"mean": [-1, 0.5, 0.5]}],
+)  # fmt: skip
+def test_normalisation_of_pixels_up_to_255_is_refused(
+    saved: tuple[Path, models.State], wrong: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match=rf"source.{next(iter(wrong))}=.*: use pixels in 0..1; .*divide by 255"):
+        source.resolve(checkpoint(saved[0], **wrong), "resnet18")
+
+
+@pytest.mark.parametrize("right", [{"mean": [0, 0, 0], "std": [1, 1, 1]}, {"mean": [0.5] * 3, "std": [0.5] * 3}])
+def test_other_normalisation_is_taken(saved: tuple[Path, models.State], right: dict[str, list[float]]) -> None:
+    found = source.resolve(checkpoint(saved[0], **right), "resnet18")
+    assert (found.mean, found.std) == (right["mean"], right["std"])
+
+
 @pytest.mark.parametrize("model", catalog.NAMES)
 def test_imagenet_knows_its_normalisation_and_size(model: str) -> None:
     found = source.resolve(SourceConfig("imagenet"), model)

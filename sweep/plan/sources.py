@@ -25,6 +25,7 @@ from sweep.plan import catalog
 # Settings of the data that do not change what is learnt.
 LOOSE = ("root", "factory", "file", "label", "matched_group", "case", "rotate")
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
+MOST_STD = 1.5  # of pixels in 0..1 none deviates by more; a 1, which changes nothing, is usual
 UNKNOWN_CLASSES = 1000  # of a file without a head
 FORMAT = 2  # of the files of weights trained here: with the head
 LARGER = 64  # pixels of source=glyphs_latin_64
@@ -211,6 +212,9 @@ def _expected(config: SourceConfig, model: str) -> tuple[int, Sequence[float], S
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (key == "std" and min(values) <= 0):
             raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
+    if not all(0 <= value <= 1 for value in mean) or max(std) > MOST_STD:
+        key, values = ("std", std) if all(0 <= value <= 1 for value in mean) else ("mean", mean)
+        raise UserError(f"source.{key}={values}: use pixels in 0..1; these look like 0..255: divide by 255")
     return own.image_size if config.image_size is None else config.image_size, mean, std
 
 
