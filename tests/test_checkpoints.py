@@ -236,10 +236,57 @@ def test_weights_that_are_no_plain_floats_are_one_line(state: State, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-def test_what_stays_random_is_named(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({key: value for key, value in state.items() if key != "conv1.weight"}, tmp_path / "a.pth")
-    load(tmp_path / "a.pth")
-    assert "1 missing (conv1.weight: random)" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "absent", ["conv1.weight", "layer2.0.bn1.running_var", "layer4.1.bn2.bias", "layer3.0.bn2.running_mean"]
+)
+@pytest.mark.parametrize("prefix", ["", "model.backbone."])
+def test_what_would_stay_random_is_refused(state: State, tmp_path: Path, absent: str, prefix: str) -> None:
+    torch.save({f"{prefix}{key}": value for key, value in state.items() if key != absent}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=rf"lacks {absent} of resnet18, which would stay random") as caught:
+        load(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+def _replaced(state: State, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return tensors with some in place of others: {old name: {new name: tensor}}."""
+    made: dict[str, Any] = {key: value for key, value in state.items() if key not in changes}
+    for new in changes.values():
+        made |= new
+    return made
+
+
+CAUSES: dict[str, tuple[dict[str, float], str]] = {
+    "weight_norm": ({"weight_g": 1, "weight_v": 1}, "parametrized .*remove the parametrizations before saving"),
+    "spectral_norm": ({"weight_orig": 1, "weight_u": 1, "weight_v": 1}, "parametrized"),
+    "parametrize": ({"parametrizations.weight.original0": 1, "parametrizations.weight.original1": 1}, "parametrized"),
+    "LoRA": (
+        {"base_layer.weight": 1, "lora_A.default.weight": 1},
+        r"LoRA \(PEFT\); merge_and_unload\(\) before saving",
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", CAUSES)
+@pytest.mark.parametrize("share", ["one layer", "all layers"])
+def test_what_tools_leave_in_place_of_weights_is_named(state: State, tmp_path: Path, tool: str, share: str) -> None:
+    names, said = CAUSES[tool]
+    old = [key for key in state if "conv" in key][: 1 if share == "one layer" else None]
+    changes = {key: {key.replace("weight", name): state[key] * scale for name, scale in names.items()} for key in old}
+    torch.save(_replaced(state, changes), tmp_path / "a.pth")
+    with pytest.raises(UserError, match=said) as caught:
+        load(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "net.", "module._orig_mod."])
+@pytest.mark.parametrize("n_pruned", [1, 20])
+def test_pruned_weights_are_read_with_their_masks(state: State, tmp_path: Path, prefix: str, n_pruned: int) -> None:
+    pruned = [key for key in state if "conv" in key][:n_pruned]
+    masks = {key: (torch.rand(state[key].shape) < 0.5).float() for key in pruned}
+    changes = {key: {f"{key}_orig": state[key], f"{key}_mask": masks[key]} for key in pruned}
+    content = {f"{prefix}{key}": value for key, value in _replaced(state, changes).items()}
+    torch.save(content, tmp_path / "a.pth")
+    same(load(tmp_path / "a.pth"), state | {key: state[key] * masks[key] for key in pruned})
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,67 @@ def test_other_heads_are_left_out(extra: str) -> None:
     same(fit({**state, extra: torch.zeros(3)}).state, state, "resnet18")
 
 
+@pytest.mark.parametrize(
+    ("model", "extra"),
+    [
+        ("resnet18", "layer1.0.se.fc1.weight"),
+        ("resnet18", "layer4.1.attn.conv.weight"),
+        ("resnet18", "layer2.0.conv1.lora_A"),
+        ("resnet18", "layer1.0.ls.gamma"),
+        ("mobilenet_v2", "features.3.se.fc.weight"),
+        ("densenet121", "features.denseblock1.attention.weight"),
+        ("vit_b_16", "encoder.layers.encoder_layer_3.ls1.gamma"),
+        ("vit_b_16", "encoder.layers.encoder_layer_0.self_attention.q_norm.weight"),
+        ("vit_b_16", "register_tokens"),
+        ("vit_b_16", "norm_pre.weight"),
+        ("vit_b_16", "rope.freqs"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module.encoder."])
+def test_tensors_inside_the_layers_that_the_model_has_not_are_refused(model: str, extra: str, prefix: str) -> None:
+    state = {**random_state(model), extra: torch.ones(3)}
+    with pytest.raises(UserError, match=rf"file: has {extra} inside the layers of {model}, which has none; ") as caught:
+        fit({f"{prefix}{key}": value for key, value in state.items()}, model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "extra"),
+    [
+        ("resnet18", "layer1.0.total_ops"),
+        ("resnet18", "layer1.0.conv1.bias"),  # of zeros
+        ("resnet18", "metrics.accuracy.correct"),
+        ("resnet18", "loss.weight"),
+        ("resnet18", "decoder.layer1.0.se.weight"),
+        ("resnet18", "cls_token"),
+        ("mobilenet_v2", "aux.3.conv.9.weight"),
+        ("vit_b_16", "mask_token"),
+        ("vit_b_16", "encoder.layers.encoder_layer_3.attn_mask"),
+        ("vit_b_16", "decoder_blocks.0.attn.qkv.weight"),
+        ("vit_b_16", "heads.mlp.0.weight"),
+        ("vit_b_16", "fc_norm.weight"),
+    ],
+)
+def test_what_a_training_leaves_beside_the_layers_is_left_out(model: str, extra: str) -> None:
+    state = random_state(model)
+    value = torch.zeros(3) if extra.endswith("bias") else torch.ones(3)
+    same(fit({f"net.{key}": each for key, each in {**state, extra: value}.items()}, model).state, state, model)
+
+
+@pytest.mark.parametrize("absent", ["encoder.ln.weight", "encoder.layers.encoder_layer_3.ln_1.bias", "class_token"])
+def test_no_parameter_of_a_transformer_stays_random(absent: str) -> None:
+    state = {key: value for key, value in random_state("vit_b_16").items() if key != absent}
+    with pytest.raises(UserError, match=f"file: lacks {absent} of vit_b_16, which would stay random"):
+        fit(state, "vit_b_16")
+
+
+def test_a_last_normalisation_that_is_not_there_is_a_warning() -> None:
+    state = random_state("vit_b_16")
+    found = fit({key: value for key, value in state.items() if not key.startswith("encoder.ln.")}, "vit_b_16")
+    assert found.notes[0].startswith("warning: file: lacks encoder.ln.weight, encoder.ln.bias: the last normalisation")
+    same(found.state, {**state, "encoder.ln.weight": torch.ones(768), "encoder.ln.bias": torch.zeros(768)}, "vit_b_16")
+
+
 def test_the_stem_of_small_images_is_refused_with_the_reason() -> None:
     state = {**random_state("resnet18"), "conv1.weight": torch.zeros(64, 3, 3, 3)}
     with pytest.raises(

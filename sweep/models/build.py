@@ -47,15 +47,34 @@ def split_state(state: Mapping[str, Tensor], name: str, image_size: int) -> tupl
     return backbone, {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
 
 
+class Layout(NamedTuple):
+    """What a model consists of, by name.
+
+    names: of all tensors, the head's last. children: of the model, with and without pooling.
+    learnt: parameters, and the statistics of batch normalisation. buffers: all, also those of no state dict.
+    modules: all.
+    """
+
+    names: list[str]
+    children: list[list[str]]
+    learnt: frozenset[str]
+    buffers: frozenset[str]
+    modules: frozenset[str]
+
+
 @functools.lru_cache(maxsize=16)
-def layout(name: str, image_size: int) -> tuple[list[str], list[list[str]]]:
-    """Return the names of all tensors, the head's last; and those of the model's children, with and without pooling."""
+def layout(name: str, image_size: int) -> Layout:
+    """Return the names of a model's parts; no weight of a library's model is drawn."""
     model = _skeleton(name, image_size)
     head = f"{_classifiers(model, name)[0]}."
     names = sorted(model.state_dict(), key=lambda key: key.startswith(head))
     children = dict(model.named_children())
     unpooled = [path for path, layer in children.items() if not isinstance(layer, nn.MaxPool2d)]
-    return names, [list(children), unpooled]
+    parameters = {each for each, _ in model.named_parameters(remove_duplicate=False)}
+    learnt = parameters.union(each for each in names if each.endswith(("running_mean", "running_var")))
+    buffers = frozenset(each for each, _ in model.named_buffers(remove_duplicate=False))
+    modules = frozenset(each for each, _ in model.named_modules())
+    return Layout(names, [list(children), unpooled], frozenset(learnt), buffers, modules)
 
 
 def current_name(name: str) -> Callable[[str], str]:

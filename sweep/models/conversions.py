@@ -41,6 +41,9 @@ def conversions(found: Any, model: str, image_size: int, own: Mapping[str, Tenso
         unwrapped = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
         if unwrapped.keys() != tensors.keys():
             yield Conversion(f"{where}names without what wraps single layers", unwrapped)
+        folded = _pruned(unwrapped)
+        if folded.keys() != unwrapped.keys():
+            yield Conversion(f"{where}pruned weights with their masks", folded)
         renamed = transformers.renamed(tensors, model, own)
         if renamed is not None:
             yield Conversion(f"{where}names of {transformers.LIBRARY}", renamed)
@@ -51,6 +54,17 @@ def conversions(found: Any, model: str, image_size: int, own: Mapping[str, Tenso
             except Exception:  # whatever timm makes of another model's file
                 continue
             yield Conversion(f"{where}names of its authors, as timm reads them", made)
+
+
+def _pruned(tensors: State) -> State:
+    """Return tensors with each weight that torch.nn.utils.prune keeps as weight_orig and weight_mask in one."""
+    made = dict(tensors)
+    for key, value in tensors.items():
+        name = key.removesuffix("_mask")
+        original = tensors.get(f"{name}_orig")
+        if name != key and original is not None and original.shape == value.shape:
+            made[name] = made.pop(f"{name}_orig") * made.pop(key)
+    return made
 
 
 def _without_prefix(tensors: State) -> State:

@@ -3,7 +3,6 @@
 No code that a file may hold is run.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +12,13 @@ from torchvision.models import get_model_weights
 
 from sweep.errors import UserError
 from sweep.interrupt import waiting
-from sweep.models import build
+from sweep.models import build, fitting
 from sweep.models.checkpoint import not_plain, read
 from sweep.models.conversions import conversions
 from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm
-from sweep.models.places import LEAST_MATCH, Place, dictionaries, numbered, places, within
+from sweep.models.fitting import Wanted, is_grey
+from sweep.models.places import Place, dictionaries, numbered, places, within
 from sweep.models.shards import file_of, of_transformers
 from sweep.models.transformers import LIBRARY as TRANSFORMERS
 from sweep.models.transformers import advice
@@ -93,32 +93,20 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     """Return the backbone's tensors out of `found`, and its head's; say where they lay and how many were loaded.
 
     They may lie in any dictionary inside and under any prefix; where there are several copies, one is taken by rule:
-    see choose(). The few tensors that it lacks stay random, and heads of other tasks are left out.
-    raises: UserError for weights of another architecture, for numbers that are none, and for a key that is not there.
+    see choose(). Heads of other tasks are left out.
+    raises: UserError for a key that is not there, and for whatever fitting.check() refuses.
     """
-    own = build.random_state(model, image_size, seed=0)
-    names, _ = build.layout(model, image_size)
-    place, rest = _placed(found, own, model, image_size, origin, key)
-    if not _is_whole(place, own):
+    wanted = fitting.wanted(model, image_size)
+    own = wanted.own
+    place, rest = _placed(found, wanted, origin, key)
+    if not fitting.is_whole(place, own):
         hints = (advice(tensors) for _, tensors in dictionaries(found, ""))
         if hint := next(filter(None, hints), None):
             raise UserError(f"{origin}: does not fit {model}: {hint}")
-    tensors, notes = _colour(_with_head(place, names, own), own, origin)
+    tensors, notes = _colour(_with_head(place, wanted), own, origin)
+    notes += fitting.check(tensors, wanted, origin)
     loaded = {each: tensors[each] for each in own if each in tensors}
-    _check_match(loaded, own, model, origin)
-    _check_blocks(tensors, names, own, model, origin)
-    _check_shapes(loaded, own, model, origin)
-    _check_plain(loaded, own, origin)
-    _check_finite(loaded, origin)
-    skipped = sorted({*tensors, *place.others} - {*loaded})
-    shown = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
-    lacking = sorted(_needed(own) - loaded.keys())
-    lacks = f" ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}: random)" if lacking else ""
-    aside = f"; not {', '.join(each.key or 'the file itself' for each in rest)}, see source.key" if rest else ""
-    notes.append(
-        f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
-        f"{shown}, {len(own) - len(loaded)} missing{lacks}{aside}"
-    )
+    notes.append(_told(place, rest, {*tensors, *place.others}, wanted, origin))
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
     _, classifier = build.split_state(tensors, model, image_size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
@@ -126,6 +114,19 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     notes += [] if known else _other_heads({**tensors, **place.others}, own, origin)
     print("\n".join(notes), flush=True)
     return Weights(state, head=known, notes=tuple(notes))
+
+
+def _told(place: Place, rest: Sequence[Place], there: set[str], wanted: Wanted, origin: str) -> str:
+    """Return the sentence on which of a file's tensors are used. there: all that lie in the place's dictionary."""
+    loaded = wanted.own.keys() & place.tensors.keys()
+    skipped, lacking = sorted(there - loaded), sorted(fitting.needed(wanted.own) - loaded)
+    shown = f" ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''})" if skipped else ""
+    lacks = f" ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}: as the model makes them)"
+    aside = f"; not {', '.join(each.key or 'the file itself' for each in rest)}, see source.key" if rest else ""
+    return (
+        f"{origin}: {f'{place.title}: ' if place.title else ''}{len(loaded)} tensors loaded, {len(skipped)} skipped"
+        f"{shown}, {len(wanted.own) - len(loaded)} missing{lacks if lacking else ''}{aside}"
+    )
 
 
 def _other_heads(tensors: build.State, own: build.State, origin: str) -> list[str]:
@@ -143,33 +144,32 @@ def head_classes(path: Path, model: str, image_size: int, key: str | None = None
     """Return how many classes the head in a file has; None if there is none, or the file is not this model's."""
     try:
         found, _ = read(path)
-        own = build.random_state(model, image_size, seed=0)
-        place, _ = _placed(found, own, model, image_size, str(path), key)
+        wanted = fitting.wanted(model, image_size)
+        place, _ = _placed(found, wanted, str(path), key)
     except UserError:  # it is said where the weights are loaded
         return None
-    _, head = build.split_state(_with_head(place, build.layout(model, image_size)[0], own), model, image_size)
+    _, head = build.split_state(_with_head(place, wanted), model, image_size)
     return len(head["weight"]) if "weight" in head else None
 
 
-def _placed(
-    found: Any, own: build.State, model: str, image_size: int, origin: str, key: str | None
-) -> tuple[Place, list[Place]]:
-    names, children = build.layout(model, image_size)
+def _placed(found: Any, wanted: Wanted, origin: str, key: str | None) -> tuple[Place, list[Place]]:
+    own, names = wanted.own, wanted.names
     roots = {each.split(".")[0] for each in own}
-    namings = [build.current_name(model), *map(numbered, children), *(map(within, roots) if len(roots) == 1 else ())]
-    best, rest = choose(places(found, names, namings), own, origin, model, key)
-    needed = _needed(own)
-    known = len(needed & best.tensors.keys()) if _fits(best, own) else 0
+    inner = map(within, roots) if len(roots) == 1 else ()
+    namings = [build.current_name(wanted.model), *map(numbered, wanted.children), *inner]
+    best, rest = choose(places(found, names, namings), wanted, origin, key)
+    needed = fitting.needed(own)
+    known = len(needed & best.tensors.keys()) if fitting.fits(best, own) else 0
     if key is None and known < len(needed):
-        for how, tensors in conversions(found, model, image_size, own):
+        for how, tensors in conversions(found, wanted.model, wanted.image_size, own):
             there = [place._replace(path=how) for place in places(tensors, names, [str])]
-            other, _ = choose(there, own, origin, model, None)
-            if _fits(other, own) and len(needed & other.tensors.keys()) > known:
+            other, _ = choose(there, wanted, origin, None)
+            if fitting.fits(other, own) and len(needed & other.tensors.keys()) > known:
                 return other, []
     return best, rest
 
 
-def choose(found: list[Place], own: build.State, origin: str, model: str, key: str | None) -> tuple[Place, list[Place]]:
+def choose(found: list[Place], wanted: Wanted, origin: str, key: str | None) -> tuple[Place, list[Place]]:
     """Return the place to use, and the others that would do.
 
     Averaged weights (EMA, teacher) come before plain ones, and these before a copy (key, target, momentum, student);
@@ -179,52 +179,29 @@ def choose(found: list[Place], own: build.State, origin: str, model: str, key: s
         chosen = [each for each in found if f".{key.strip('.')}." in f".{each.key}."]
         if not chosen:
             listed = ", ".join(each.key for each in found if each.key) or "none with a name"
-            raise UserError(f"source.key={key}: {origin} has no such weights of {model}; it has {listed}")
+            raise UserError(f"source.key={key}: {origin} has no such weights of {wanted.model}; it has {listed}")
         found = chosen
     found = found or [Place("", "", {}, {})]  # which is refused as another architecture
-    needed = _needed(own)
-    whole = [each for each in found if _is_whole(each, own)]
-    fitting = [each for each in whole if _fits(each, own)] or whole
-    if not fitting:
+    needed = fitting.needed(wanted.own)
+    whole = [each for each in found if fitting.is_whole(each, wanted.own)]
+    fitting_ones = [each for each in whole if fitting.fits(each, wanted.own)] or whole
+    if not fitting_ones:
         return max(found, key=lambda each: len(needed & each.tensors.keys())), []
-    best = min(fitting, key=lambda each: each.rank)
-    return best, [each for each in fitting if each is not best]
+    best = min(fitting_ones, key=lambda each: each.rank)
+    return best, [each for each in fitting_ones if each is not best]
 
 
-def _needed(own: build.State) -> set[str]:
-    # A count of batches and an index are not weights: files made before 2018, or converted ones, lack them.
-    return {each for each in own if not each.endswith(("num_batches_tracked", "relative_position_index"))}
-
-
-def _is_whole(place: Place, own: build.State) -> bool:
-    needed = _needed(own)
-    return len(needed & place.tensors.keys()) >= LEAST_MATCH * len(needed)
-
-
-def _fits(place: Place, own: build.State) -> bool:
-    return _is_whole(place, own) and not _misfits(place.tensors, own)
-
-
-def _with_head(place: Place, names: Sequence[str], own: build.State) -> build.State:
+def _with_head(place: Place, wanted: Wanted) -> build.State:
     """Return the place's tensors, and those of the head that lie beside it: backbone.conv1.weight and fc.weight."""
     parts = place.prefix.split(".")
     outer = [".".join([*parts[:count], ""]) if count else "" for count in range(len(parts))]
     beside = {
         each: place.others[before + each]
         for before in outer
-        for each in names
-        if each not in own and each not in place.tensors and before + each in place.others
+        for each in wanted.names
+        if each not in wanted.own and each not in place.tensors and before + each in place.others
     }
     return place.tensors | beside
-
-
-def _is_grey(value: torch.Tensor, own: torch.Tensor) -> bool:
-    """Return whether this is a first convolution of grey images where the model's takes colour."""
-    return (
-        value.dim() == 4
-        and own.dim() == 4
-        and value.shape == (own.shape[0], 1, *own.shape[2:]) != own.shape == (own.shape[0], 3, *own.shape[2:])
-    )
 
 
 def _colour(tensors: build.State, own: build.State, origin: str) -> tuple[build.State, list[str]]:
@@ -232,72 +209,6 @@ def _colour(tensors: build.State, own: build.State, origin: str) -> tuple[build.
 
     A grey image gives what it gave.
     """
-    grey = [each for each, value in tensors.items() if each in own and _is_grey(value, own[each])]
+    grey = [each for each, value in tensors.items() if each in own and is_grey(value, own[each])]
     notes = [f"{origin}: {each} is of grey images; spread over three channels, a third each" for each in grey]
     return tensors | {each: tensors[each].float().expand(own[each].shape) / 3 for each in grey}, notes
-
-
-def _misfits(tensors: build.State, own: build.State) -> list[str]:
-    return [
-        f"{each} is {tuple(tensors[each].shape)} there and {tuple(value.shape)} in the model"
-        for each, value in own.items()
-        if each in tensors and tensors[each].shape != value.shape and not _is_grey(tensors[each], value)
-    ]
-
-
-def _check_match(loaded: build.State, own: build.State, model: str, origin: str) -> None:
-    needed = _needed(own)
-    share = len(needed & loaded.keys()) / len(needed)
-    if share < LEAST_MATCH:
-        absent = sorted(needed - loaded.keys())
-        raise UserError(
-            f"{origin}: has {share:.0%} of the tensors of {model} ({', '.join(absent[:3])} and more are missing); "
-            "it belongs to another architecture; use the model that it was saved from"
-        )
-
-
-def _check_shapes(loaded: build.State, own: build.State, model: str, origin: str) -> None:
-    wrong = _misfits(loaded, own)
-    if wrong:
-        first = next(iter(own))
-        stem = first in loaded and own[first].dim() == 4 and loaded[first].shape[2:] != own[first].shape[2:]
-        side = f"; its stem is another one: a first convolution of {loaded[first].shape[-1]} pixels" if stem else ""
-        small = ", as made for small images such as CIFAR's" if stem and loaded[first].shape[-1] == 3 else ""
-        raise UserError(f"{origin}: does not fit {model}: {'; '.join(wrong[:3])}{side}{small}")
-
-
-def _check_blocks(tensors: build.State, names: Sequence[str], own: build.State, model: str, origin: str) -> None:
-    """Raise UserError if there are blocks like the model's that the model has not: those of a deeper one."""
-    head = names[-1].rpartition(".")[0].rpartition(".")[0]  # what the head lies in, or ""
-    kinds = {re.sub(r"\d+", "#", each) for each in own}
-    extra = [
-        each
-        for each in tensors
-        if each not in names and re.sub(r"\d+", "#", each) in kinds and not (head and each.startswith(f"{head}."))
-    ]
-    if extra:
-        raise UserError(
-            f"{origin}: has tensors of blocks that {model} has not ({', '.join(extra[:3])}); it belongs to a deeper "
-            "architecture; use the model that it was saved from"
-        )
-
-
-def _check_plain(loaded: build.State, own: build.State, origin: str) -> None:
-    """Raise UserError for tensors that are no plain floats where the model has such: to read them takes more."""
-    for name, value in loaded.items():
-        if not own[name].is_floating_point():
-            continue
-        what = "quantised" if value.is_quantized or not value.is_floating_point() or value.itemsize == 1 else ""
-        what = "sparse" if value.layout is not torch.strided else "without numbers" if value.is_meta else what
-        if what:
-            kind = str(value.dtype).removeprefix("torch.")
-            raise UserError(f"{origin}: {name} is {what} ({kind}); save the weights as plain floats")
-
-
-def _check_finite(loaded: build.State, origin: str) -> None:
-    wrong = [each for each, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
-    if wrong:
-        raise UserError(
-            f"{origin}: {', '.join(wrong[:3])} {'holds' if len(wrong) == 1 else 'hold'} NaN or infinite numbers: the "
-            "training that wrote the file diverged; use an earlier file of it"
-        )
