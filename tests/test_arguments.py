@@ -382,3 +382,21 @@ def test_commas_beside_nothing_are_said(argument: str) -> None:
     with pytest.raises(UserError, match="nothing before, between or after its commas") as caught:
         compose.points([argument], multirun=True)
     assert str(caught.value).startswith(argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("epochs=null", "epochs=null: it cannot be null"),
+        ("name=null", "name=null: it cannot be null"),
+        ("source.task=null", "source.task=null: it cannot be null"),
+        ("+seeds=2", "+seeds=...: it is there already; use seeds=..."),
+        ("optimizer.lr={a: 1}", "a list needs brackets"),
+        ("seeds=3..1", "seeds=3..1: use FIRST..LAST"),
+        ("freeze_depth=glob(*)", "stands for no value; list them"),
+    ],
+)
+def test_what_hydra_says_of_values_is_said_in_our_words(argument: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        compose.points([argument], multirun=True)
+    assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ from sweep import interrupt
 from sweep.models.frozen import Network
 from sweep.paths import locked
 from sweep.report import record
-from sweep.runs import feature_cache
+from sweep.runs import feature_cache, members
 from sweep.train.examples import Examples
 
 pytestmark = pytest.mark.slow
@@ -86,6 +86,17 @@ def test_what_was_finished_is_reported_and_the_rest_goes_on(
     rest = sweep("-m", *SMALL)
     assert rest.returncode == 0
     assert "2 points, 1 to train" in rest.stdout
+
+
+def test_a_point_that_was_stopped_has_not_diverged(
+    standin_source: None, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sweep.runs.members.fit", send_before(signal.SIGTERM, members.fit))
+        done = sweep(*SMALL[:-1], "freeze_depth=2")
+    assert done.returncode == 143
+    assert "not trained yet: seed " in done.stderr
+    assert "diverged" not in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["batch", "block"])

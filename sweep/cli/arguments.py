@@ -63,7 +63,7 @@ def _override(argument: str, multirun: bool) -> str:
     if setting == "experiment":
         return f"+experiment={value}"
     if setting == "freeze_depth":
-        value = _spans(value)
+        value = _spans("freeze_depth", value)
         if not multirun and "all" in value.split(","):
             raise UserError(f"{argument}: several values need -m; one depth is a number, such as freeze_depth=2")
         if value.strip() == "all":
@@ -79,8 +79,8 @@ def _override(argument: str, multirun: bool) -> str:
     return f"{key}={value}"
 
 
-def _spans(value: str) -> str:
-    """Return a list of depths with 0..3 written out as 0,1,2,3."""
+def _spans(setting: str, value: str) -> str:
+    """Return a list of depths, or seeds, with 0..3 written out as 0,1,2,3."""
     parts = []
     for part in value.split(","):
         ends = re.fullmatch(r"\s*(\d{1,6})\s*(?:\.\.|[-:])\s*(\d{1,6})\s*", part)
@@ -88,10 +88,10 @@ def _spans(value: str) -> str:
             parts.append(part)
             continue
         if ".." not in part:  # of which not everybody would say whether it has its end
-            raise UserError(f"freeze_depth={value}: use {ends[1]}..{ends[2]}, which has both ends, or all")
+            raise UserError(f"{setting}={value}: use {ends[1]}..{ends[2]}, which has both ends, or all")
         first, last = int(ends[1]), int(ends[2])
         if not 0 <= last - first <= 1000:
-            raise UserError(f"freeze_depth={value}: use FIRST..LAST, such as 0..5")
+            raise UserError(f"{setting}={value}: use FIRST..LAST, such as 0..5")
         parts += [str(depth) for depth in range(first, last + 1)]
     return ",".join(parts)
 
@@ -103,7 +103,7 @@ def _seeds(value: str) -> str:
         return str([*range(first, end)])
     if not re.fullmatch(r"\s*\d+(\.\.\d+)?(\s*,\s*\d+(\.\.\d+)?)*\s*", value) or re.fullmatch(r"\s*\d+\s*", value):
         return value
-    return f"[{_spans(value)}]"
+    return f"[{_spans('seeds', value)}]"
 
 
 def _names(value: str) -> str:

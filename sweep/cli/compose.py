@@ -68,6 +68,8 @@ def expand(
             values[key] = [override.get_value_element_as_str()]
         elif override.is_discrete_sweep():
             values[key] = list(override.sweep_string_iterator())
+            if not values[key]:
+                raise UserError(f"{override.input_line}: stands for no value; list them, separated by commas")
         else:
             raise UserError(f"{override.input_line}: an interval has no end of values; list them, separated by commas")
     for pair, options in stands_for.items():

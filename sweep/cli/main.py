@@ -97,7 +97,9 @@ def _print(point: Point, root: Path) -> bool:
             if member.selected:
                 print(f"seed {seed}: lr {member.lr:g}, {shares(member)}, {member.train_seconds:.1f} s")
     left = multirun.missing_seeds(point, root)
-    if left:
+    if left and interrupt.came() is not None:
+        print(f"not trained yet: seed {', '.join(map(str, left))}; the same command goes on", file=sys.stderr)
+    elif left:
         why = record.read_failure(folder) or "diverged: its loss is not finite; use a smaller optimizer.lr"
         print(f"error: no result for seed {', '.join(map(str, left))}: {why}", file=sys.stderr)
     print(f"records: {folder}")
