@@ -117,7 +117,7 @@ def _one_line(error: Exception) -> str:
             return line.format(**said) if line else unknown_setting(said.get("key") or said["also"])
     if isinstance(error, OverrideParseException):
         quoting = "put lists and special signs in quotes: 'key=[1,2]', 'key=\"~/a b\"'"
-        if re.search(r"(^|,)\s*(,|$)", error.override.partition("=")[2]):
+        if re.search(r"^\s*,|,\s*,|,\s*$", error.override.partition("=")[2]):
             return f"{error.override}: there is nothing before, between or after its commas; leave one comma out"
         return f"{error.override}: not of the form key=value; {quoting}"
     lines = [line.strip() for line in text.splitlines() if line.strip() and "https://" not in line]
