@@ -18,7 +18,8 @@ from sweep import interrupt
 from sweep.models.frozen import Network
 from sweep.paths import locked
 from sweep.report import record
-from sweep.runs import feature_cache, members
+from sweep.runs import feature_cache
+from sweep.train import loop
 from sweep.train.examples import Examples
 
 pytestmark = pytest.mark.slow
@@ -92,7 +93,7 @@ def test_a_point_that_was_stopped_has_not_diverged(
     standin_source: None, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("sweep.runs.members.fit", send_before(signal.SIGTERM, members.fit))
+        patch.setattr("sweep.runs.members.fit", send_before(signal.SIGTERM, loop.fit))
         done = sweep(*SMALL[:-1], "freeze_depth=2")
     assert done.returncode == 143
     assert "not trained yet: seed " in done.stderr

@@ -232,14 +232,13 @@ class Advice:
         untried = [
             each for each in range(self.n_depths) if each not in tried and self.losses[each] < self.expected_loss
         ]
-        hint = (
-            f"No network was trained with {', '.join(map(str, untried))} frozen, which may lose less: give more time."
-        )
+        named = ", ".join(map(str, untried))
+        hint = [f"No network was trained with {named} frozen, which may lose less: give more time."] if untried else []
         n_val, kind = len(self.runs[0].correct), "Balanced accuracy" if chosen.val_classes else "Accuracy"
         return [
             *(f"Note: {note}." for note in self.notes),
             f"Keep {self.depth} of {self.n_depths - 1} blocks frozen{as_good}.",
-            *([hint] if untried else []),
+            *hint,
             f"Expected loss against the best depth: {100 * self.expected_loss:.1f} accuracy points; at most "
             f"{100 * MARGIN:g} with a probability of {100 * self.good[self.depth]:.0f} %.",
             f"{kind} on test images, of one network trained on {chosen.n_train} images: "

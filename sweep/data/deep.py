@@ -15,12 +15,8 @@ Span = tuple[float, float]  # the values that are black and white
 
 # PIL's raw modes of 16 bits of colour, less the order of the bytes, of which it keeps the high ones.
 HALVED = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16")
-BITS, PLANAR, KIND, SIGNED = (
-    258,
-    284,
-    339,
-    2,
-)  # TIFF's BitsPerSample, PlanarConfiguration, SampleFormat and one of these
+BITS, PLANAR, KIND = 258, 284, 339  # TIFF's BitsPerSample, PlanarConfiguration and SampleFormat
+SIGNED = 2  # of SampleFormat
 ORIENTATION = 274  # EXIF's
 OTHER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # the other order of a value's two bytes
 

@@ -33,7 +33,7 @@ def _of_metric(summary: pd.DataFrame) -> Iterator[str]:
 def _of_seeds(summary: pd.DataFrame) -> Iterator[str]:
     if (summary["n"] == 1).any():
         yield "One seed: no interval, and differences may be luck."
-    elif (summary["n"] == 2).any():
+    elif summary["n"].max() == 2:
         yield "Two seeds: hardly an interval, so that many depths may be as good; three say much more."
 
 
