@@ -2,8 +2,11 @@
 
 import argparse
 import enum
+import gzip
 import json
+import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -296,12 +299,75 @@ def test_pruned_weights_are_read_with_their_masks(state: State, tmp_path: Path, 
         (b"<!DOCTYPE html><html>404", "a page of text"),
         (b"\x89HDF\r\n\x1a\n" * 9, "HDF5"),
         (b"GGUF\x03\0\0\0" * 9, "GGUF"),
+        (gzip.compress(b"a"), "compressed by gzip; unpack it"),
+        (b"a.pth".ljust(257, b"\0") + b"ustar\x0000", "an archive of tar"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0", "ONNX"),
+        (b"\x08\x08:\xf4\x03", "ONNX"),
     ],
 )
 def test_files_of_other_kinds_say_what_they_are(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(UserError, match=f"is no file of weights of torch: it is {said}"):
         load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.999])
+def test_a_file_that_is_cut_short_says_so(state: State, tmp_path: Path, form: str, share: float) -> None:
+    path = tmp_path / "a.pth"
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"\(it is cut short or damaged; copy or fetch it again\)") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_archives_and_text_say_what_they_are(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "model.pth")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "model.pth", "run/model.pth")
+    with pytest.raises(UserError, match=r"a zip archive with run/model.pth in it; unpack that, and give its path"):
+        load(tmp_path / "a.zip")
+    (tmp_path / "a.txt").write_text("epoch,loss\n1,0.5\n")
+    with pytest.raises(UserError, match=r"\(it is text\)"):
+        load(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("n_empty", [1, 62])
+def test_empty_tensors_of_deepspeed_say_what_to_run(state: State, tmp_path: Path, n_empty: int) -> None:
+    names = [each for each in state if each.endswith(("weight", "bias"))][:n_empty]
+    torch.save({"module": state | {each: torch.empty(0) for each in names}}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"conv1.weight.* empty, as DeepSpeed ZeRO-3 leaves them; .*zero_to_fp32.py"):
+        load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("wrap", [lambda state: {0: state}, lambda state: {"models": {3: state, 1: 2}, 7: "x"}])
+def test_numbers_as_keys_of_dictionaries_are_read(state: State, tmp_path: Path, wrap: Any) -> None:
+    torch.save(wrap(state), tmp_path / "a.pth")
+    same(load(tmp_path / "a.pth"), state)
+
+
+@pytest.mark.parametrize("absent", ["layer1.0.conv1.weight", "fc.bias", "layer9.weight"])
+def test_an_index_that_names_what_no_shard_has_is_refused(state: State, tmp_path: Path, absent: str) -> None:
+    save_file({key: value for key, value in state.items() if key != absent}, tmp_path / "model-1-of-1.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys([*state, absent], "model-1-of-1.safetensors")}))
+    with pytest.raises(UserError, match=f"the index names {absent}, and no shard has it"):
+        load(index)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "link.pth").symlink_to(tmp_path / "gone.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path, said in (("link.pth", "a link to .*gone.pth, where there is no file"), ("pipe.pth", "it is a pipe")):
+        with pytest.raises(UserError, match=said):
+            sources.resolve(SourceConfig("checkpoint", path=str(tmp_path / path)), "resnet18")
+    with pytest.raises(UserError, match="it is a device; give a file"):
+        sources.resolve(SourceConfig("checkpoint", path=os.devnull), "resnet18")
 
 
 # --- whole models, folders, heads -----------------------------------------------------------------------------

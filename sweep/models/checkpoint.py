@@ -15,10 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sweep.errors import UserError
-from sweep.models.shards import shards
+from sweep.models.shards import named, shards
 
 _MOST_CLASSES = 200  # other than tensors, in one file
 _MORE = "its pickle holds more than tensors, or is damaged"
+_TORCH = b"\x80\x02\x8a\n"  # before 1.6: a pickle that begins with a number
+_ZIP = b"PK\x03\x04"  # since
+_CUT = re.compile("unexpected EOF|Ran out of input|truncated|unexpected pos|corrupted|storage has wrong", re.IGNORECASE)
+_DAMAGED = "it is cut short or damaged; copy or fetch it again"
 _DAMAGE = (
     *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError),
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),  # a pickle that makes no sense
@@ -29,6 +33,11 @@ OTHERS = {  # how files begin that are no weights of torch, and what they are
     b"version h": "it is a pointer of Git LFS; fetch the file itself, with git lfs pull",
     b"<": "it is a page of text, as a download leaves that has failed; fetch it again",
     b"\x89HDF": "it is HDF5, as Keras writes; convert it to safetensors",
+    b"\x1f\x8b": "it is compressed by gzip; unpack it",
+    b"7z\xbc\xaf": "it is an archive of 7-Zip; unpack it",
+    b"BZh": "it is compressed by bzip2; unpack it",
+    b"\xfd7zXZ": "it is compressed by xz; unpack it",
+    b"(\xb5/\xfd": "it is compressed by zstd; unpack it",
     b"GGUF": "it is GGUF, as llama.cpp reads; use the model's safetensors",
     b"\x93NUMPY": "it is one array of numpy; save a state dict with torch.save, as safetensors, or with numpy.savez",
 }
@@ -57,25 +66,61 @@ def read(path: Path) -> Content:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            start = file.read(512)
         if not start:
             raise not_plain(path, "it is empty")
-        for begins, what in OTHERS.items():
-            if start.startswith(begins):
-                raise UserError(f"source.path={path}: is no file of weights of torch: {what}")
-        if start[8:] == b"{":  # after the length of safetensors' header
+        if what := _other(start):
+            raise UserError(f"source.path={path}: is no file of weights of torch: {what}")
+        if start[8:9] == b"{":  # after the length of safetensors' header
             return Content(load_file(path))
         if start[:1] == b"{":
-            return Content({key: value for shard in shards(path) for key, value in read(shard).found.items()})
+            return Content(_of_shards(path))
         return _pickle(path)
     except UserError:  # a ValueError
         raise
     except _DAMAGE as error:
-        first = " ".join(str(error).split()).split(". ")[0][:200]
-        if first.startswith("Weights only") or not isinstance(error, SafetensorError | OSError | EOFError):
-            plain = start[:1] == b"\x80" and not start.startswith(b"\x80\x02\x8a\n")  # torch's own begins with a number
-            first = "pickle.dump wrote it: code may run when it is opened" if plain else _MORE
-        raise not_plain(path, first) from error
+        raise not_plain(path, _reason(path, start, error)) from error
+
+
+def _other(start: bytes) -> str | None:
+    """Return what a file is that is no weights of torch, by how it begins; None if it may be weights."""
+    for begins, what in OTHERS.items():
+        if start.startswith(begins):
+            return what
+    if start[257:262] == b"ustar":
+        return "it is an archive of tar; unpack it"
+    if re.match(rb"\x08[\x01-\x20](?:\x12.(?:pytorch|tf2onnx|onnx)|\x3a|\x1a)", start, re.DOTALL):  # its version first
+        return "it is ONNX, which has a network's steps and other names; save model.state_dict() where it was made"
+    return None
+
+
+def _reason(path: Path, start: bytes, error: Exception) -> str:
+    """Return why a file cannot be read, by how it begins and what was raised."""
+    first = " ".join(str(error).split()).split(". ")[0][:200]
+    of_torch = start.startswith(_TORCH)
+    if (start.startswith(_ZIP) and not zipfile.is_zipfile(path)) or isinstance(error, zipfile.BadZipFile):
+        return _DAMAGED
+    if (of_torch and _CUT.search(first)) or re.search("incomplete metadata|not fully", first):
+        return _DAMAGED
+    if all(each in b"\t\n\r" or 32 <= each < 127 for each in start):
+        return "it is text"
+    if first.startswith("Weights only") or not isinstance(error, SafetensorError | OSError | EOFError):
+        plain = start[:1] == b"\x80" and not of_torch
+        return "pickle.dump wrote it: code may run when it is opened" if plain else _MORE
+    return first
+
+
+def _of_shards(index: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of all shards; raise UserError if the index names one that none has."""
+    found = {key: value for shard in shards(index) for key, value in read(shard).found.items()}
+    absent = sorted(named(index) - found.keys())
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise UserError(
+            f"source.path={index}: the index names {', '.join(absent[:3])}{more}, and no shard has it; fetch index and "
+            "shards again"
+        )
+    return found
 
 
 def not_plain(path: Path, reason: str) -> UserError:
@@ -95,6 +140,9 @@ def _pickle(path: Path) -> Content:
         if names and all(name.endswith(".npy") for name in names):
             with np.load(path, allow_pickle=False) as arrays:
                 return Content(_unwrapped(dict(arrays)))
+        if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+            inside = next((name for name in names if not name.endswith("/")), "nothing")
+            raise not_plain(path, f"it is a zip archive with {inside} in it; unpack that, and give its path")
     inert: dict[str, type] = {}
     for _ in range(_MOST_CLASSES):
         safe: Any = [*_ARRAYS, *((kind, name) for name, kind in inert.items())]

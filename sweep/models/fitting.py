@@ -15,6 +15,7 @@ _HARMLESS = (
     *("num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask", "mask_token"),
     *("total_ops", "total_params", "position_ids"),
 )
+STATISTICS = ("running_mean", "running_var")  # of batch normalisation
 _INPUTS = {  # of transformers, outside of their blocks
     *("cls_token", "class_token", "dist_token", "distillation_token", "reg_token", "register_tokens"),
     *("absolute_pos_embed", "norm_pre", "ln_pre", "pre_layrnorm", "rope", "rel_pos_bias"),
@@ -71,6 +72,34 @@ def is_whole(place: Place, own: build.State) -> bool:
 def fits(place: Place, own: build.State) -> bool:
     """Return whether a place has nearly all of the backbone's tensors, in its shapes."""
     return is_whole(place, own) and not _misfits(place.tensors, own)
+
+
+def is_sound(place: Place, wanted: Wanted) -> bool:
+    """Return whether a place has all that the model learns, in its shapes, and nothing of another network."""
+    tensors = place.tensors
+    if not wanted.layout.learnt.intersection(wanted.own) <= tensors.keys() or _misfits(tensors, wanted.own):
+        return False
+    return not deeper(tensors, wanted) and not strange(tensors, wanted)
+
+
+def completed(found: Sequence[Place], wanted: Wanted) -> list[Place]:
+    """Return places, with those of averaged parameters alone given the statistics of a whole copy beside them.
+
+    Many averages are of model.parameters(), without the running means and variances of batch normalisation.
+    """
+    sound = [each for each in found if is_sound(each, wanted)]
+    statistics = {each for each in wanted.own if each.endswith(STATISTICS)}
+    if not sound or not statistics:
+        return [*found]
+    plain = min(sound, key=lambda each: each.rank)
+    learnt = wanted.layout.learnt - statistics
+    given = {each: value for each, value in plain.tensors.items() if each in wanted.own and each not in learnt}
+    made = []
+    for each in found:
+        whole = each._replace(tensors=given | each.tensors, statistics=plain.key or "the file itself")
+        averaged = each.rank == 0 and not statistics & each.tensors.keys() and is_sound(whole, wanted)
+        made.append(whole if averaged else each)
+    return made
 
 
 def is_grey(value: torch.Tensor, own: torch.Tensor) -> bool:
@@ -148,6 +177,12 @@ def _check_whole(tensors: build.State, wanted: Wanted, origin: str) -> list[str]
 
 def _check_shapes(loaded: build.State, wanted: Wanted, origin: str) -> None:
     own, wrong = wanted.own, _misfits(loaded, wanted.own)
+    empty = [each for each, value in loaded.items() if not value.numel() and own[each].numel()]
+    if empty:
+        raise UserError(
+            f"{origin}: {_first(empty)} {'is' if len(empty) == 1 else 'are'} empty, as DeepSpeed ZeRO-3 leaves them; "
+            "run the zero_to_fp32.py beside the file, and use what that writes"
+        )
     if wrong:
         first = next(iter(own))
         stem = first in loaded and own[first].dim() == 4 and loaded[first].shape[2:] != own[first].shape[2:]
@@ -232,9 +267,20 @@ def _check_plain(loaded: build.State, own: build.State, origin: str) -> None:
 
 
 def _check_finite(loaded: build.State, origin: str) -> None:
-    wrong = [each for each, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
+    wrong = [each for each, value in loaded.items() if not is_finite(value)]
     if wrong:
         raise UserError(
             f"{origin}: {', '.join(wrong[:3])} {'holds' if len(wrong) == 1 else 'hold'} NaN or infinite numbers: the "
             "training that wrote the file diverged; use an earlier file of it"
         )
+    negative = [each for each, value in loaded.items() if each.endswith("running_var") and (value < 0).any()]
+    if negative:
+        raise UserError(
+            f"{origin}: {_first(negative)} {'is' if len(negative) == 1 else 'are'} negative: no variance; the file is "
+            "damaged, or holds differences of weights; use a file of weights"
+        )
+
+
+def is_finite(value: torch.Tensor) -> bool:
+    """Return whether all of a tensor's numbers are finite, as integers always are."""
+    return not value.is_floating_point() or bool(value.isfinite().all())

@@ -20,12 +20,14 @@ class Place(NamedTuple):
 
     path: of the dictionary, such as state_dict; "" is the file itself. prefix: before the names, such as encoder.
     tensors: under the model's own names, and what else has this prefix. others: the rest of the dictionary.
+    statistics: of batch normalisation, the key of the other copy that they are from; None if they are its own.
     """
 
     path: str
     prefix: str
     tensors: dict[str, Tensor]
     others: dict[str, Tensor]
+    statistics: str | None = None
 
     @property
     def title(self) -> str:
@@ -45,7 +47,7 @@ class Place(NamedTuple):
 
 
 def places(found: Any, names: Sequence[str], namings: Sequence[Naming]) -> list[Place]:
-    """Return every place with tensors of these names, best first in each dictionary: at least half of the best's."""
+    """Return every place with tensors of these names, best first in each dictionary: at least 0.4 of the best's."""
     return [place for path, tensors in dictionaries(found, "") for place in _in(path, tensors, set(names), namings)]
 
 
@@ -53,8 +55,8 @@ def dictionaries(found: Any, path: str) -> Iterator[tuple[str, dict[str, Tensor]
     """Yield (path, tensors) of every dictionary in a file that holds tensors, however deep it lies."""
     if not isinstance(found, Mapping):
         return
-    named = {key: value for key, value in found.items() if isinstance(key, str)}
-    tensors = {key: value for key, value in named.items() if isinstance(value, torch.Tensor)}
+    named = {str(key): value for key, value in found.items() if isinstance(key, str | int)}
+    tensors = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
     if tensors:
         yield path, tensors
     for key, value in named.items():
@@ -69,7 +71,7 @@ def _in(path: str, tensors: dict[str, Tensor], names: set[str], namings: Sequenc
         counts = Counter(prefix for key in tensors for prefix, tail in _splits(key) if each(tail) in names)
         if max(counts.values(), default=0) > max(best.values(), default=0):
             best, naming = counts, each
-    least = max(best.values(), default=0) / 2
+    least = max(best.values(), default=0) * 0.4  # parameters without the statistics of batch normalisation are half
     found = []
     for prefix in (prefix for prefix, count in best.items() if count >= least):
         own = {key for key in tensors if key.startswith(prefix)}

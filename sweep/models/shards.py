@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sweep.errors import UserError
 
@@ -13,13 +14,21 @@ def file_of(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UserError(f"source.path={path}: no such file")
+        raise UserError(f"source.path={path}: {_instead_of_a_file(path)}")
     found = next((path / name for name in HUB_FILES if (path / name).is_file()), None)
     if found is None:
         raise UserError(
             f"source.path={path}: a folder without {HUB_FILES[0]} or {HUB_FILES[2]}; give a file of weights"
         )
     return found
+
+
+def _instead_of_a_file(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"a link to {path.readlink()}, where there is no file"
+    kinds = {"a pipe": path.is_fifo, "a socket": path.is_socket, "a device": path.exists}
+    kind = next((kind for kind, is_kind in kinds.items() if is_kind()), None)
+    return "no such file" if kind is None else f"it is {kind}; give a file of weights"
 
 
 def of_transformers(file: Path) -> str | None:
@@ -31,12 +40,21 @@ def of_transformers(file: Path) -> str | None:
         return None
 
 
-def shards(index: Path) -> list[Path]:
-    """Return the files that an index names, which lie beside it; raise UserError if it names none or one is absent."""
+def named(index: Path) -> set[str]:
+    """Return the names of the tensors that an index names."""
+    return {*map(str, _weight_map(index))}
+
+
+def _weight_map(index: Path) -> dict[str, Any]:
     try:
-        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        return {**json.loads(index.read_text(encoding="utf-8"))["weight_map"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"source.path={index}: names no shards; give a file of weights, or a sound index") from error
+
+
+def shards(index: Path) -> list[Path]:
+    """Return the files that an index names, which lie beside it; raise UserError if it names none or one is absent."""
+    names = sorted({*map(str, _weight_map(index).values())})
     found = [index.parent / Path(name).name for name in names]
     for shard in found:
         if not shard.is_file():
