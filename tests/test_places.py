@@ -260,6 +260,86 @@ def test_a_last_normalisation_that_is_not_there_is_a_warning() -> None:
     same(found.state, {**state, "encoder.ln.weight": torch.ones(768), "encoder.ln.bias": torch.zeros(768)}, "vit_b_16")
 
 
+def parameters_of(state: State) -> State:
+    return {key: value for key, value in state.items() if "running_" not in key and "tracked" not in key}
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v2", "densenet121"])
+@pytest.mark.parametrize(("plain", "averaged"), [("state_dict", "ema_state_dict"), ("model", "swa"), ("net", "ema")])
+@pytest.mark.parametrize("flat", [False, True])
+def test_an_average_of_parameters_alone_gets_the_statistics_of_the_plain_copy(
+    model: str, plain: str, averaged: str, flat: bool
+) -> None:
+    state = random_state(model)
+    average = {key: value + 1 for key, value in parameters_of(state).items()}
+    copies = {plain: state, averaged: average}
+    flattened = {f"{name}.{key}": value for name, each in copies.items() for key, value in each.items()}
+    for key in (None, averaged):
+        found = fit({"model_states": flattened} if flat else copies, model, key=key)
+        same(found.state, state | average, model)
+        assert any(
+            "parameters alone; its statistics of batch normalisation are those of" in each for each in found.notes
+        )
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+@pytest.mark.parametrize("flat", [False, True])
+def test_an_average_in_names_without_dots_is_said_to_be_left_out(prefix: str, flat: bool) -> None:
+    state = random_state("resnet18")
+    average = {f"{prefix}{key}".replace(".", ""): value + 1 for key, value in parameters_of(state).items()}
+    plain = {f"{prefix}{key}": value for key, value in state.items()}
+    flattened = plain | {f"model_ema.{key}": value for key, value in average.items()}
+    found = fit({"state_dict": flattened} if flat else {"state_dict": plain, "model_ema": average})
+    same(found.state, state, "resnet18")
+    assert any("model_ema left out: its names have no dots" in each for each in found.notes)
+
+
+@pytest.mark.parametrize("key", ["bn1.running_var", "layer3.0.bn1.running_var"])
+def test_a_negative_variance_is_refused(key: str) -> None:
+    state = random_state("resnet18")
+    with pytest.raises(UserError, match=f"file: {key} is negative: no variance"):
+        fit(state | {key: state[key] - 2})
+
+
+@pytest.mark.parametrize("key", ["fc.weight", "fc.bias"])
+def test_a_head_of_no_numbers_is_left_out(key: str) -> None:
+    state = random_state("resnet18")
+    found = fit(state | {key: torch.full_like(state[key], torch.nan)})
+    same(found.state, state, "resnet18")
+    assert found.head is None
+    assert "file: its own classifier holds NaN or infinite numbers, and is left out" in found.notes
+
+
+@pytest.mark.parametrize("extra", ["layer3.7.conv1.weight", "layer1.0.se.fc1.weight"])
+def test_a_copy_of_this_architecture_comes_before_a_larger_one(extra: str) -> None:
+    student = random_state("resnet18")
+    teacher = {key: value + 1 for key, value in student.items()} | {extra: torch.ones(3)}
+    same(fit({"teacher": teacher, "student": student}).state, student, "resnet18")
+
+
+@pytest.mark.parametrize("beside", ["queue", "encoder_k"])
+@pytest.mark.parametrize("head", ["fc", "fc.2"])
+def test_what_moco_compares_by_is_no_classifier(beside: str, head: str, tmp_path: Path) -> None:
+    body = {key: value for key, value in random_state("resnet18").items() if not key.startswith("fc.")}
+    query = body | {f"{head}.weight": torch.ones(128, 512), f"{head}.bias": torch.ones(128)}
+    content = {f"module.encoder_q.{key}": value for key, value in query.items()}
+    copies = {f"module.encoder_k.{key}": value for key, value in query.items()}
+    content |= {"module.queue": torch.ones(128, 9)} if beside == "queue" else copies
+    found = fit({"state_dict": content})
+    assert found.head is None
+    assert not any("classes" in each for each in found.notes)
+    torch.save({"state_dict": content}, tmp_path / "a.pth")
+    assert sources.resolve(SourceConfig("checkpoint", path=str(tmp_path / "a.pth")), "resnet18").n_classes == 1000
+
+
+@pytest.mark.parametrize(
+    "name", ["projector.2", "projection_head.0", "prototypes", "bbox_head.fc", "decoder.pred", "predictor.0"]
+)
+def test_matrices_of_other_tasks_are_not_taken_for_classifiers(name: str) -> None:
+    body = {key: value for key, value in random_state("resnet18").items() if not key.startswith("fc.")}
+    assert not any("n_classes" in each for each in fit(body | {f"{name}.weight": torch.ones(9, 512)}).notes)
+
+
 def test_the_stem_of_small_images_is_refused_with_the_reason() -> None:
     state = {**random_state("resnet18"), "conv1.weight": torch.zeros(64, 3, 3, 3)}
     with pytest.raises(

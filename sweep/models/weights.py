@@ -3,6 +3,7 @@
 No code that a file may hold is run.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ from sweep.models.places import Place, dictionaries, numbered, places, within
 from sweep.models.shards import file_of, of_transformers
 from sweep.models.transformers import LIBRARY as TRANSFORMERS
 from sweep.models.transformers import advice
+
+# Words in the names of matrices whose rows are no classes.
+_NO_CLASSES = re.compile(r"project(?:or|ion)|prototype|bbox|decoder|predictor|encoder_k|momentum", re.IGNORECASE)
 
 
 class Weights(NamedTuple):
@@ -106,13 +110,26 @@ def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str
     tensors, notes = _colour(_with_head(place, wanted), own, origin)
     notes += fitting.check(tensors, wanted, origin)
     loaded = {each: tensors[each] for each in own if each in tensors}
+    if place.statistics is not None:
+        notes.append(
+            f"{origin}: {place.key} has parameters alone; its statistics of batch normalisation are those of "
+            f"{place.statistics}"
+        )
     notes.append(_told(place, rest, {*tensors, *place.others}, wanted, origin))
     state = own | {each: value.to(own[each].dtype, copy=True) for each, value in loaded.items()}
     _, classifier = build.split_state(tensors, model, image_size)
     whole = {"weight", "bias"} <= classifier.keys() and classifier["weight"].dim() == 2
-    known = {each: value.float() for each, value in classifier.items()} if whole else None
-    notes += [] if known else _other_heads({**tensors, **place.others}, own, origin)
+    there = {**tensors, **place.others}
+    if _is_contrastive(place):
+        whole = False
+    elif not whole:
+        notes += _other_heads(there, own, origin)
+    elif not all(map(fitting.is_finite, classifier.values())):
+        whole = False
+        notes.append(f"{origin}: its own classifier holds NaN or infinite numbers, and is left out")
+    notes += [f"{origin}: {each} left out: its names have no dots; see source.key" for each in _undotted(found, own)]
     print("\n".join(notes), flush=True)
+    known = {each: value.float() for each, value in classifier.items()} if whole else None
     return Weights(state, head=known, notes=tuple(notes))
 
 
@@ -129,12 +146,33 @@ def _told(place: Place, rest: Sequence[Place], there: set[str], wanted: Wanted, 
     )
 
 
+def _is_contrastive(place: Place) -> bool:
+    """Return whether these are weights of MoCo: what looks like a classifier there gives a vector to compare."""
+    parts = [{*name.split(".")} for name in (*place.tensors, *place.others)]
+    return any("queue" in each for each in parts) or (
+        "encoder_q" in place.prefix.split(".") and any("encoder_k" in each for each in parts)
+    )
+
+
+def _undotted(found: Any, own: build.State) -> list[str]:
+    """Return the keys of averaged copies whose names are the model's without dots, as LitEma writes them."""
+    bare = tuple(each.replace(".", "") for each in own)
+    copies = []
+    for path, tensors in dictionaries(found, ""):
+        heads = dict.fromkeys(each.partition(".")[0] for each in tensors if each.count(".") == 1)
+        for place in (Place(path, f"{head}." if head else "", {}, {}) for head in ("", *heads)):
+            tails = [each.removeprefix(place.prefix) for each in tensors if each.startswith(place.prefix)]
+            if place.rank == 0 and sum("." not in each and each.endswith(bare) for each in tails) > len(bare) / 4:
+                copies.append(place.key)
+    return copies
+
+
 def _other_heads(tensors: build.State, own: build.State, origin: str) -> list[str]:
     """Return a sentence if the last matrix that is not of the backbone, or a copy of it, may be a classifier's."""
     for name in reversed(tensors):
         parts, value = name.split("."), tensors[name]
         of_backbone = any(".".join(parts[place:]) in own for place in range(len(parts)))
-        if parts[-1] == "weight" and value.dim() == 2 and not of_backbone:
+        if parts[-1] == "weight" and value.dim() == 2 and not of_backbone and not _NO_CLASSES.search(name):
             rows = len(value)
             return [f"{origin}: {name} has {rows} rows; if these are its classes, add source.n_classes={rows}"]
     return []
@@ -148,6 +186,8 @@ def head_classes(path: Path, model: str, image_size: int, key: str | None = None
         place, _ = _placed(found, wanted, str(path), key)
     except UserError:  # it is said where the weights are loaded
         return None
+    if _is_contrastive(place):
+        return None
     _, head = build.split_state(_with_head(place, wanted), model, image_size)
     return len(head["weight"]) if "weight" in head else None
 
@@ -157,7 +197,7 @@ def _placed(found: Any, wanted: Wanted, origin: str, key: str | None) -> tuple[P
     roots = {each.split(".")[0] for each in own}
     inner = map(within, roots) if len(roots) == 1 else ()
     namings = [build.current_name(wanted.model), *map(numbered, wanted.children), *inner]
-    best, rest = choose(places(found, names, namings), wanted, origin, key)
+    best, rest = choose(fitting.completed(places(found, names, namings), wanted), wanted, origin, key)
     needed = fitting.needed(own)
     known = len(needed & best.tensors.keys()) if fitting.fits(best, own) else 0
     if key is None and known < len(needed):
@@ -173,7 +213,8 @@ def choose(found: list[Place], wanted: Wanted, origin: str, key: str | None) -> 
     """Return the place to use, and the others that would do.
 
     Averaged weights (EMA, teacher) come before plain ones, and these before a copy (key, target, momentum, student);
-    the first in the file counts where there are several. key: words of the path and prefix, joined by dots, overrides.
+    the first in the file counts where there are several, and one of another network only where there is no other.
+    key: words of the path and prefix, joined by dots, overrides.
     """
     if key is not None:
         chosen = [each for each in found if f".{key.strip('.')}." in f".{each.key}."]
@@ -184,11 +225,12 @@ def choose(found: list[Place], wanted: Wanted, origin: str, key: str | None) -> 
     found = found or [Place("", "", {}, {})]  # which is refused as another architecture
     needed = fitting.needed(wanted.own)
     whole = [each for each in found if fitting.is_whole(each, wanted.own)]
-    fitting_ones = [each for each in whole if fitting.fits(each, wanted.own)] or whole
-    if not fitting_ones:
+    fit = [each for each in whole if fitting.fits(each, wanted.own)] or whole
+    if not fit:
         return max(found, key=lambda each: len(needed & each.tensors.keys())), []
-    best = min(fitting_ones, key=lambda each: each.rank)
-    return best, [each for each in fitting_ones if each is not best]
+    fit = [each for each in fit if fitting.is_sound(each, wanted)] or fit
+    best = min(fit, key=lambda each: each.rank)
+    return best, [each for each in fit if each is not best]
 
 
 def _with_head(place: Place, wanted: Wanted) -> build.State:

@@ -27,6 +27,7 @@ LOOSE = ("root", "factory", "file", "label", "matched_group", "case", "rotate")
 PLAIN_MEAN, PLAIN_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of weights trained here
 MOST_STD = 1.5  # of pixels in 0..1 none deviates by more; a 1, which changes nothing, is usual
 UNKNOWN_CLASSES = 1000  # of a file without a head
+HEADS = 2  # how the classes of a file's head are counted: raised where that changes
 FORMAT = 2  # of the files of weights trained here: with the head
 LARGER = 64  # pixels of source=glyphs_latin_64
 # Models that were seen not to learn the letters by SourceConfig's own recipe, with the share that they know then.
@@ -233,7 +234,7 @@ def _checkpoint(config: SourceConfig, model: str) -> Source:
 
 def _classes_of(path: Path, content: str, config: SourceConfig, model: str, image_size: int) -> int | None:
     """Return how many classes the head in a file has, None if it has none; the file is read once, and that is kept."""
-    kept = cache_folder() / "models" / f"{FORMAT}-head-{digest([content, model, image_size])}.json"
+    kept = cache_folder() / "models" / f"{FORMAT}-head-{digest([HEADS, content, model, image_size])}.json"
     try:
         found: int | None = json.loads(kept.read_text(encoding="utf-8"))["classes"]
     except (OSError, ValueError, TypeError, KeyError):
