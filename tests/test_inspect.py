@@ -1,6 +1,7 @@
 """`python -m sweep.inspect`: what a sweep would start from, said before anything is trained."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,20 @@ def test_signs_that_a_terminal_obeys_are_shown_not_sent(run, tmp_path: Path) -> 
     assert "\x1b" not in done.stdout + done.stderr
     assert r"a\x1b[31mred" in done.stdout
     assert "\nsecond" not in done.stdout
+
+
+def test_doubts_of_weights_count_as_those_of_images_do(  # type: ignore[no-untyped-def]
+    run, sweep: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(build.random_state("resnet18", 32, seed=0), tmp_path / "w.safetensors")
+    monkeypatch.setattr("sweep.models.fitting.check", lambda *_: ["warning: w: lacks a layer"])
+    few = ["data=textures", "data.per_class=4", "source=checkpoint", "source.path=w.safetensors", "data.image_size=32"]
+    done = run(*few)
+    assert done.returncode == 0
+    assert "2 warnings, see above" in done.stdout, "never trained, and lacks a layer"
+    few += ["freeze_depth=5", "pretrained=true", "epochs=1", "seeds=1", "optimizer.lr=0.001", "source.image_size=32"]
+    assert sweep(*few).returncode == 0
+    refused = sweep(*few, "name=other", "strict=true")
+    assert refused.returncode != 0
+    assert "strict=true: warning: w: lacks a layer" in refused.stderr
+    assert not list(tmp_path.glob("outputs/other/jobs/*/seed-*.json"))

@@ -208,6 +208,7 @@ def _weights(session: Session, point: Point) -> list[str]:
     if loaded.accuracy is not None:
         lines.append(f"validation accuracy on its own task: {100 * loaded.accuracy:.1f} %")
     _say([*lines, *warnings])
+    warnings += [note for note in loaded.notes if note.startswith(WARNING)]  # said where the weights were loaded
     return [f"{source.task}: {warning}" for warning in warnings]
 
 

@@ -21,7 +21,7 @@ from sweep import paths
 from sweep.config import Config
 from sweep.data import registry
 from sweep.data import task as data
-from sweep.errors import described
+from sweep.errors import UserError, described
 from sweep.models.frozen import Network
 from sweep.plan.point import Point
 from sweep.report import record
@@ -140,6 +140,9 @@ def _keep_notes(session: Session, point: Point, root: Path) -> None:
     if config.pretrained:
         notes += session.weights(point.source, session.device(point), config.checkpoint).notes
     record.write_notes(record.job_folder(root, point.job), notes)
+    doubted = next((note for note in notes if "warning: " in note), None)  # of images it was said before
+    if config.strict and doubted:
+        raise UserError(f"strict=true: {doubted}")
     data.list_unreadable(root, facts.task, task)
 
 
