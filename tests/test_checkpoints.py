@@ -449,3 +449,38 @@ def test_without_a_head_the_classes_are_imagenets(state: State, tmp_path: Path) 
     assert sources.resolve(SourceConfig("checkpoint", path=str(path)), "resnet18").n_classes == 1000
     path.write_bytes(b"no weights")  # which is said where they are loaded
     assert sources.resolve(SourceConfig("checkpoint", path=str(path)), "resnet18").n_classes == 1000
+
+
+@pytest.mark.parametrize("said", ["config", "preprocessor_config"])
+def test_normalisation_and_size_are_read_from_the_card_beside(state: State, tmp_path: Path, said: str) -> None:
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.4, 0.4]
+    cards = {
+        "config": {"architecture": "resnet18", "pretrained_cfg": {"mean": mean, "std": std, "input_size": [3, 96, 96]}},
+        "preprocessor_config": {"image_mean": mean, "image_std": std},
+    }
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / f"{said}.json").write_text(json.dumps(cards[said]))
+    found = sources.resolve(SourceConfig("checkpoint", path=str(tmp_path)), "resnet18")
+    assert (found.mean, found.std, found.image_size) == (mean, std, 96 if said == "config" else 224)
+    given = SourceConfig("checkpoint", path=str(tmp_path), mean=[0.5] * 3, std=[0.5] * 3, image_size=64)
+    found = sources.resolve(given, "resnet18")
+    assert (found.mean, found.image_size) == ([0.5] * 3, 64), "what is given goes before"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"pretrained_cfg": 3}', '{"pretrained_cfg": {"mean": [1], "input_size": "x"}}']
+)
+def test_cards_that_say_nothing_change_nothing(state: State, tmp_path: Path, text: str) -> None:
+    save_file(state, tmp_path / "model.safetensors")
+    before = sources.resolve(SourceConfig("checkpoint", path=str(tmp_path)), "resnet18")
+    (tmp_path / "config.json").write_text(text)
+    assert sources.resolve(SourceConfig("checkpoint", path=str(tmp_path)), "resnet18") == before
+
+
+@pytest.mark.parametrize(("said", "doubted"), [("resnet18", False), ("resnet18_288", False), ("seresnet18", True)])
+def test_a_card_of_another_architecture_is_doubted(tmp_path: Path, said: str, doubted: bool) -> None:
+    timm = pytest.importorskip("timm")
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": said, "pretrained_cfg": {}}))
+    notes = weights.checkpoint(tmp_path, "timm/resnet18", 64).notes
+    assert any(note.startswith("warning: ") and said in note for note in notes) == doubted

@@ -364,3 +364,14 @@ def test_what_does_not_fit_says_which_model_does(tmp_path: Path, key: str, model
     with pytest.raises(UserError, match=rf"does not fit {model}: it is {advice}") as caught:
         weights.checkpoint(tmp_path / "a.bin", model, 224)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "teacher.backbone."])
+def test_blocks_in_chunks_are_read_as_the_models(tmp_path: Path, prefix: str) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("vit_tiny_patch16_224").state_dict()
+    chunked = {re.sub(r"^blocks\.(\d+)", lambda n: f"blocks.{int(n[1]) // 4}.{n[1]}", key): state[key] for key in state}
+    torch.save({f"{prefix}{key}": value for key, value in chunked.items()}, tmp_path / "chunks.pth")
+    found = weights.checkpoint(tmp_path / "chunks.pth", "timm/vit_tiny_patch16_224", 224)
+    assert torch.equal(found.state["blocks.9.attn.qkv.weight"], state["blocks.9.attn.qkv.weight"])
+    assert torch.equal(found.state["blocks.0.norm1.bias"], state["blocks.0.norm1.bias"])

@@ -20,6 +20,7 @@ from sweep.models.spec import TIMM
 State = dict[str, Tensor]
 # What torch.compile, FSDP, the checkpointing of activations and DDP add to the names of layers that they are given.
 WRAPPERS = re.compile(r"\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
+CHUNK = re.compile(r"\bblocks\.\d+\.(\d+)\.")
 JAX_HEAD = re.compile(r"(?:^|/)head/(?:conv2d/)?kernel$")
 JAX_BLOCK = re.compile(r"\bblock\d+/unit\d+/|\bencoderblock_\d+/")
 JAX_STACK = "/encoderblock/"  # all blocks' arrays in one, along the first dimension
@@ -47,7 +48,10 @@ def conversions(found: Any, model: str, image_size: int, own: Mapping[str, Tenso
         renamed = transformers.renamed(tensors, model, own)
         if renamed is not None:
             yield Conversion(f"{where}names of {transformers.LIBRARY}", renamed)
-        bare = _without_prefix(tensors)
+        whole = _unchunked(tensors)
+        if whole.keys() != tensors.keys():
+            yield Conversion(f"{where}blocks out of their chunks", whole)
+        bare = _without_prefix(whole)
         for convert in filters:
             try:
                 made = convert(dict(bare))
@@ -65,6 +69,12 @@ def _pruned(tensors: State) -> State:
         if name != key and original is not None and original.shape == value.shape:
             made[name] = made.pop(f"{name}_orig") * made.pop(key)
     return made
+
+
+def _unchunked(tensors: State) -> State:
+    """Return tensors with blocks.2.9 as blocks.9: DINOv2 trains its blocks in chunks, whose numbers go on."""
+    made = {CHUNK.sub(r"blocks.\1.", key): value for key, value in tensors.items()}
+    return made if len(made) == len(tensors) else tensors  # else the second number begins anew, as in an EfficientNet
 
 
 def _without_prefix(tensors: State) -> State:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 LEAST_MATCH = 0.95  # of the backbone's tensors that a place must have
-AVERAGED = frozenset(("ema", "teacher", "swa", "averaged", "shadow"))  # words in the names of what is preferred,
+# Words in the names of what is preferred,
+AVERAGED = frozenset(("ema", "teacher", "swa", "average", "averaged", "shadow"))
 COPIES = frozenset(("k", "key", "target", "momentum", "student"))  # and of what is taken where there is nothing else
 
 Naming = Callable[[str], str]  # from a file's name of a tensor to the model's, or to one that no model has

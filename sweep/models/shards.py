@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.errors import UserError
 
+SIDES = range(8, 4097)  # pixels, of images
 HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -31,12 +32,50 @@ def _instead_of_a_file(path: Path) -> str:
     return "no such file" if kind is None else f"it is {kind}; give a file of weights"
 
 
+class Card(NamedTuple):
+    """What the JSON files of a hub's folder say of its weights; None for what they do not say.
+
+    architecture: of timm. mean, std: of pixels in 0..1. image_size: pixels.
+    """
+
+    architecture: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    image_size: int | None = None
+
+
+def card(file: Path) -> Card:
+    """Return what config.json (of timm) or preprocessor_config.json (of transformers) beside a file say."""
+    own = _json(file.parent / "config.json")
+    cfg = own.get("pretrained_cfg")
+    if isinstance(cfg, dict):
+        architecture, size = own.get("architecture"), cfg.get("input_size")
+        side = size[-1] if isinstance(size, list) and size and size[-1] in SIDES else None
+        named = architecture if isinstance(architecture, str) else None
+        return Card(named, _three(cfg.get("mean")), _three(cfg.get("std")), side)
+    other = _json(file.parent / "preprocessor_config.json")
+    return Card(mean=_three(other.get("image_mean")), std=_three(other.get("image_std")))
+
+
+def _three(value: Any) -> list[float] | None:
+    numbers = isinstance(value, list) and len(value) == 3 and all(type(each) in (int, float) for each in value)
+    return [float(each) for each in value] if numbers else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def of_transformers(file: Path) -> str | None:
     """Return the class of Hugging Face's transformers that a config.json beside the file names, None without one."""
+    found = _json(file.parent / "config.json")
     try:
-        found = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
         return str(found["architectures"][0]) if "transformers_version" in found else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError):
         return None
 
 

@@ -20,7 +20,8 @@ from sweep.models.cuts import own as own_models
 from sweep.models.cuts import timm
 from sweep.models.fitting import Wanted, is_grey
 from sweep.models.places import Place, dictionaries, numbered, places, within
-from sweep.models.shards import file_of, of_transformers
+from sweep.models.shards import card, file_of, of_transformers
+from sweep.models.spec import TIMM
 from sweep.models.transformers import LIBRARY as TRANSFORMERS
 from sweep.models.transformers import advice
 
@@ -82,7 +83,10 @@ def checkpoint(path: Path, model: str, image_size: int, key: str | None = None) 
         reason = f"it would run {ignored[0]} when opened" if ignored else f"it holds a {type(found).__name__}"
         raise not_plain(path, reason)
     try:
-        return fit_to_model(found, model, image_size, str(path), key)
+        fitted = fit_to_model(found, model, image_size, str(path), key)
+        doubts = _other_architecture(path, model)
+        print("\n".join(doubts), end="\n" * len(doubts), flush=True)
+        return fitted._replace(notes=(*fitted.notes, *doubts))
     except UserError as error:
         kind = of_transformers(path)
         if kind is None or TRANSFORMERS in str(error):
@@ -91,6 +95,14 @@ def checkpoint(path: Path, model: str, image_size: int, key: str | None = None) 
             f"{error}; its config.json says {kind} of {TRANSFORMERS}, which has names of its own: use the same "
             "weights in timm's names (model=timm source=timm, or their file from the hub's timm models)"
         ) from error
+
+
+def _other_architecture(path: Path, model: str) -> list[str]:
+    """Return a warning if the file's card names another model of timm, as one with other padding and the same names."""
+    said, asked = card(path).architecture, model.removeprefix(TIMM).partition("[")[0].partition(".")[0]
+    if said is None or not model.startswith(TIMM) or re.sub(r"_\d{3}$", "", said) == re.sub(r"_\d{3}$", "", asked):
+        return []  # another size alone is no other network
+    return [f"warning: {path}: config.json beside it says {said}, not {asked}, which may compute something else"]
 
 
 def fit_to_model(found: dict[str, Any], model: str, image_size: int, origin: str, key: str | None = None) -> Weights:

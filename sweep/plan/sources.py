@@ -17,7 +17,7 @@ from sweep.config import DataConfig, ModelConfig, SourceConfig, as_first_named, 
 from sweep.data import bands, glyphs, registry
 from sweep.data import task as data
 from sweep.errors import UserError, unknown
-from sweep.models.shards import file_of, shards
+from sweep.models.shards import Card, card, file_of, shards
 from sweep.models.spec import OWN, TIMM
 from sweep.paths import cache_folder, write_json
 from sweep.plan import catalog
@@ -206,24 +206,29 @@ def _module(config: SourceConfig, model: str) -> Source:
     return Source(config.task, card.n_classes, size, mean, std, card.weights, config, model)
 
 
-def _expected(config: SourceConfig, model: str) -> tuple[int, Sequence[float], Sequence[float]]:
-    """Return the image size, mean and deviation that weights expect: as given, else as the model's own weights do."""
-    own = catalog.preset(model)
-    mean, std = config.mean or own.mean, config.std or own.std
+def _expected(
+    config: SourceConfig, model: str, card: Card | None = None
+) -> tuple[int, Sequence[float], Sequence[float]]:
+    """Return the image size, mean and deviation that weights expect.
+
+    They are as given, else as their card says, else as the model's own weights do.
+    """
+    own, said = catalog.preset(model), card or Card()
+    mean, std = config.mean or said.mean or own.mean, config.std or said.std or own.std
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (key == "std" and min(values) <= 0):
             raise UserError(f"source.{key}={values}: use three numbers, one per channel, of pixels in 0..1")
     if not all(0 <= value <= 1 for value in mean) or max(std) > MOST_STD:
         key, values = ("std", std) if all(0 <= value <= 1 for value in mean) else ("mean", mean)
         raise UserError(f"source.{key}={values}: use pixels in 0..1; these look like 0..255: divide by 255")
-    return own.image_size if config.image_size is None else config.image_size, mean, std
+    return config.image_size or said.image_size or own.image_size, mean, std
 
 
 def _checkpoint(config: SourceConfig, model: str) -> Source:
     if not config.path:
         raise UserError("source.path is not set: source=checkpoint needs source.path=FILE, a state dict")
     path = file_of(Path(config.path).expanduser())
-    size, mean, std = _expected(config, model)
+    size, mean, std = _expected(config, model, card(path))
     content = _content_of(path)
     if path.name.endswith(".index.json"):  # of shards, which change without it
         content = digest([content, *map(_content_of, shards(path))])
