@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
@@ -192,3 +194,16 @@ def test_inspect_names_the_bits(
     fill(tmp_path / "images", "png", png(twelve(3), COLOUR))
     inspect(["data=image_folder", f"data.root={tmp_path / 'images'}", "pretrained=false"])
     assert "20 PNG with 3 channels of 16 bits" in capsys.readouterr().out
+
+
+def test_what_is_read_nearly_black_is_a_warning(tmp_path: Path) -> None:
+    """Rows of a parquet file are of 16 bits where the files say so, whatever their range."""
+    images = [{"bytes": png(twelve(1), GREY)} for _ in range(20)]
+    table = pa.table({"image": images, "label": [number % 2 for number in range(20)]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    dim = DataConfig(name="parquet", root=str(tmp_path / "train.parquet"))
+    (note,) = [note for note in data.load(dim, SIDE).notes if "nearly black" in note]
+    assert note.startswith("warning: 16 of 16 images that were looked at are nearly black, such as train.parquet row")
+    assert not any(
+        "black" in note for note in data.load(fill(tmp_path / "scaled", "png", png(twelve(1), GREY)), SIDE).notes
+    )

@@ -12,6 +12,8 @@ from sweep.data.types import Copies, Fold, Keys, Labels, Task
 from sweep.errors import UserError
 
 UNEQUAL = 5  # times as many images of one class as of another
+LOOKED_AT = 200  # images, evenly spread
+BLACK, MANY_DARK = 24, 0.1  # of 255, the brightest value of what is nearly black; the share that is many
 FEW = 5  # images of a class: with fewer, each is 20 points or more of its accuracy
 
 Name = Callable[[str, int], str]  # ("fit" or "test", place in Task.fit or Task.test) -> by which name the user finds it
@@ -87,6 +89,19 @@ def _mixed(mixed: Keys, fit: Keys, test: Keys, name: Name) -> str:
     ]
     count = f"{len(mixed)} images are" if len(mixed) > 1 else "1 image is"
     return f"{count} in two classes or more ({', '.join(places[:3])})"
+
+
+def dark(task: Task, name: Name) -> list[str]:
+    """Return a sentence if many images are nearly black, as those are whose few bits lie low in files of more."""
+    some = np.unique(np.linspace(0, len(task.fit.rows) - 1, LOOKED_AT).astype(np.int64))
+    brightest = np.array([task.fit.pool[row].max() for row in task.fit.rows[some]])
+    black = np.flatnonzero(brightest < BLACK)
+    if len(black) < MANY_DARK * len(some):
+        return []
+    return [
+        f"warning: {len(black)} of {len(some)} images that were looked at are nearly black, such as "
+        f"{name('fit', int(some[black[0]]))}: if their files have 12 bits in 16, or 0 and 1 alone, scale them before"
+    ]
 
 
 def require_classes(labels: Labels, classes: tuple[str, ...], split: str, why: str) -> None:

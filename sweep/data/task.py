@@ -191,6 +191,7 @@ def load(config: DataConfig, image_size: int, max_gb: float = 0.0) -> Task:
         every = list(dataset.image_names(whole_split))
         return [every[row] for row in split.rows]
 
+    task = replace(task, notes=(*task.notes, *doubts.dark(task, name)))
     if any(dataset.image_names("train")):
         task = replace(task, names=names)
     keys = whole.keys["train"][task.fit.rows], whole.keys[own_test][task.test.rows]
