@@ -86,8 +86,8 @@ _SAID = [
     (r"field '(?P<key>[^']+)' is not Optional", "{key}=null: it cannot be null; give a value, or leave it out"),
     (r"An item is already at '(?P<key>[^']+)'", "+{key}=...: it is there already; use {key}=... without the +"),
     (
-        r"Cannot merge DictConfig with ListConfig",
-        "braces stand for names and values; a list needs brackets, such as [1,2]",
+        r"Error merging override [+~]*(?P<key>[\w.]+)=.*Cannot merge DictConfig with ListConfig",
+        "{key}: braces stand for names and values; a list needs brackets, such as [1,2]",
     ),
     (r"Exceeds the limit \(\d+ digits\)", "a number of thousands of digits is out of every range; use a shorter one"),
     (
