@@ -154,10 +154,9 @@ class Unusual(NamedTuple):
 
 def unusual(paths: Iterable[Path], wanted: Sequence[int] | None = None) -> Unusual:
     """Look at the headers of the files that may be called so; wanted: the bands that are asked for, if any."""
-    found = Unusual([], [])
+    found, suffixes = Unusual([], []), {*DEEP, *MOVING, *(bands.ARRAYS if wanted else ())}
     for path in paths:
-        suffix = path.suffix.lower()
-        if suffix not in (*DEEP, *MOVING) and not (wanted and suffix in bands.ARRAYS):
+        if path.suffix.lower() not in suffixes:
             continue
         interrupt.check()
         with suppress(*UNREADABLE):  # whoever decodes it names it

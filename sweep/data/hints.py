@@ -15,20 +15,19 @@ def tables(folder: Path) -> list[Path]:
 
 def without_classes(folder: Path) -> str:
     """Return what lies in a folder without folders, and the setting that may read it."""
-    names = sorted(entry.name for entry in folder.iterdir() if not layout.hidden(entry.name))
-    images = [name for name in names if name.lower().endswith(decode.EXTENSIONS)]
-    seen = _seen(folder)
+    images, others = _images_and_others(folder)
+    seen = _seen(images, others)
     hidden = [entry.name for entry in folder.iterdir() if layout.hidden(entry.name) and entry.is_dir()]
     nothing = f"but folders that count as hidden ({_some(sorted(hidden))}); rename them" if hidden else "it is empty"
     inside = f" in it, but {', '.join(seen)}" if seen else f" in it, {nothing}"
     return f"{inside}; use {layout.PLAIN}" + (
-        _other(folder, names) or (listed(folder) or beside(folder) if images or tables(folder) else "")
+        _other(folder, others) or (listed(folder) or beside(folder) if images or tables(folder) else "")
     )
 
 
 def unlabelled(loose: Path, splits: Mapping[str, Path], root: Path) -> str:
     """Return that a split has no class folders, so that its images have no labels, and what to do about it."""
-    seen = _seen(loose)
+    seen = _seen(*_images_and_others(loose))
     what = f"{loose.relative_to(root).as_posix()}/ holds no class folders, but {', '.join(seen) or 'nothing'}"
     if loose != splits["train"]:  # as competitions give it, or a folder that is empty
         return f"{what}; data.root={splits['train']} reads the labelled images alone, and holds some of them out"
@@ -37,12 +36,16 @@ def unlabelled(loose: Path, splits: Mapping[str, Path], root: Path) -> str:
     return f"{what}{table}; data.layout=classes takes {names} for the classes"
 
 
-def _seen(folder: Path) -> list[str]:
-    """Return what lies in a folder, in words."""
+def _images_and_others(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names in a folder, sorted, less the hidden ones: of images, and of all else."""
     names = sorted(entry.name for entry in folder.iterdir() if not layout.hidden(entry.name))
     images = [name for name in names if name.lower().endswith(decode.EXTENSIONS)]
-    others = [name for name in names if name not in images][:3]
-    return ([f"{len(images)} image{'s' * (len(images) > 1)}"] if images else []) + others
+    return images, [name for name in names if not name.lower().endswith(decode.EXTENSIONS)]
+
+
+def _seen(images: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return what lies in a folder, in words."""
+    return [*([f"{len(images)} image{'s' * (len(images) > 1)}"] if images else []), *others[:3]]
 
 
 def _other(folder: Path, names: Sequence[str]) -> str:

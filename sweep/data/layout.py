@@ -53,9 +53,9 @@ def split_names(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """
     said = {name: found for name in names if (found := _split_word(name))}
     made = {name: (SPLIT_OF[word], rest) for name, (word, rest) in said.items()}
+    others = {(SPLIT_OF[word], rest) for word, rest in said.values() if word not in EVALUATION}
     for name, (word, rest) in said.items():
-        others = {SPLIT_OF[other] for other, its in said.values() if its == rest and other not in EVALUATION}
-        if word in EVALUATION and "test" in others and "val" not in others:
+        if word in EVALUATION and ("test", rest) in others and ("val", rest) not in others:
             made[name] = ("val", rest)
     return made
 
